@@ -1,0 +1,242 @@
+//! Days and months of billing: plain dates in a tenant's zone, months as half-open periods, days that clamp without drift.
+
+use std::fmt;
+
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Utc};
+use chrono_tz::Tz;
+
+/// A calendar month, half-open: from [`first_day`](Self::first_day) up to but not including [`end`](Self::end).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BillingPeriod {
+    /// Months since year 0, so that neighbours differ by one.
+    months: i32,
+}
+
+impl BillingPeriod {
+    /// The month that holds `date`.
+    pub fn of(date: NaiveDate) -> Self {
+        Self { months: date.year() * 12 + date.month0() as i32 }
+    }
+
+    /// Reads `YYYY-MM` with a month of 01 to 12.
+    pub fn parse(text: &str) -> Option<Self> {
+        let shape = text.len() == 7 && text.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
+        if !shape {
+            return None;
+        }
+        NaiveDate::from_ymd_opt(text[..4].parse().ok()?, text[5..].parse().ok()?, 1).map(Self::of)
+    }
+
+    /// The first day in it.
+    pub fn first_day(self) -> NaiveDate {
+        NaiveDate::from_ymd_opt(self.months.div_euclid(12), self.months.rem_euclid(12) as u32 + 1, 1).unwrap_or(NaiveDate::MAX)
+    }
+
+    /// The first day after it.
+    pub fn end(self) -> NaiveDate {
+        self.plus(1).first_day()
+    }
+
+    /// The period `months` later, or earlier if negative.
+    pub fn plus(self, months: i32) -> Self {
+        Self { months: self.months + months }
+    }
+
+    /// How many months this period lies after `other`; negative if it lies before.
+    pub fn months_after(self, other: Self) -> i32 {
+        self.months - other.months
+    }
+
+    /// How many days it has, 28 to 31.
+    pub fn days(self) -> u32 {
+        self.end().pred_opt().map_or(31, |last| last.day())
+    }
+}
+
+impl fmt::Display for BillingPeriod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}", self.months.div_euclid(12), self.months.rem_euclid(12) + 1)
+    }
+}
+
+impl fmt::Debug for BillingPeriod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The day of the month on which a subject is billed, 1 to 31; in a shorter month its last day (rule 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BillingDay(u32);
+
+impl BillingDay {
+    /// A day that every month has: 1 to 28, as groups and fixed cycles need it.
+    pub fn fixed(day: i64) -> Option<Self> {
+        (1..=28).contains(&day).then_some(Self(day as u32))
+    }
+
+    /// The day on which a rental that started on `start` is billed alone.
+    pub fn anchored_at(start: NaiveDate) -> Self {
+        Self(start.day())
+    }
+
+    /// The day as written, before clamping.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The one billing date in `period`, always computed from the anchor, so that it never drifts: 31 January, 28 February, 31 March.
+    pub fn date_in(self, period: BillingPeriod) -> NaiveDate {
+        period.first_day().with_day(self.0.min(period.days())).unwrap_or(NaiveDate::MAX)
+    }
+
+    /// All days whose billing date in `date`'s month is `date`: one, or on the last day of a short month several.
+    pub fn due_on(date: NaiveDate) -> impl Iterator<Item = BillingDay> {
+        let last = BillingPeriod::of(date).days();
+        let upto = if date.day() == last { 31 } else { date.day() };
+        (date.day()..=upto).map(Self)
+    }
+
+    /// The first billing date on or after `date`.
+    pub fn first_on_or_after(self, date: NaiveDate) -> NaiveDate {
+        let this = self.date_in(BillingPeriod::of(date));
+        if this >= date { this } else { self.date_in(BillingPeriod::of(date).plus(1)) }
+    }
+}
+
+/// `start` plus whole months, clamped to the last day of a short month: 31 January plus one is 28 or 29 February.
+pub fn add_months(start: NaiveDate, months: u32) -> NaiveDate {
+    start.checked_add_months(Months::new(months)).unwrap_or(NaiveDate::MAX)
+}
+
+/// Reads `YYYY-MM-DD` and nothing else.
+pub fn parse_date(text: &str) -> Option<NaiveDate> {
+    let shape = text.len() == 10
+        && text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
+    if shape { NaiveDate::parse_from_str(text, "%Y-%m-%d").ok() } else { None }
+}
+
+/// Reads a date or an instant into the date that it means for a tenant (rule 1).
+///
+/// An instant at time zero with offset `Z` or `+00:00`, or any time without an offset, is the date written in it; any other
+/// instant is the date on which it falls in `zone`.
+pub fn parse_local_date(text: &str, zone: Tz) -> Option<NaiveDate> {
+    if text.len() == 10 {
+        return parse_date(text);
+    }
+    if let Ok(local) = parse_naive(text) {
+        return Some(local.date());
+    }
+    let instant = parse_instant(text)?;
+    let written_at_zero = instant.offset().local_minus_utc() == 0 && instant.time() == chrono::NaiveTime::MIN;
+    if written_at_zero { Some(instant.date_naive()) } else { Some(instant.with_timezone(&zone).date_naive()) }
+}
+
+/// Reads RFC 3339, or the same with a space for the `T` or an offset without colon.
+pub fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
+    DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"))
+        .ok()
+}
+
+fn parse_naive(text: &str) -> chrono::ParseResult<NaiveDateTime> {
+    NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f"))
+        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M"))
+}
+
+/// The date that it is at `instant` in `zone`: "today" (rule 1).
+pub fn local_date(instant: DateTime<Utc>, zone: Tz) -> NaiveDate {
+    instant.with_timezone(&zone).date_naive()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(text: &str) -> NaiveDate {
+        parse_date(text).unwrap()
+    }
+
+    #[test]
+    fn the_31st_clamps_in_short_months_and_comes_back() {
+        let anchor = BillingDay::anchored_at(day("2026-01-31"));
+        let dates: Vec<String> =
+            (0..6).map(|n| anchor.date_in(BillingPeriod::of(day("2026-01-31")).plus(n)).to_string()).collect();
+        assert_eq!(dates, ["2026-01-31", "2026-02-28", "2026-03-31", "2026-04-30", "2026-05-31", "2026-06-30"]);
+        assert_eq!(anchor.date_in(BillingPeriod::parse("2028-02").unwrap()), day("2028-02-29"));
+        assert_eq!(anchor.date_in(BillingPeriod::parse("2100-02").unwrap()), day("2100-02-28"));
+    }
+
+    #[test]
+    fn the_days_due_on_a_date_agree_with_a_walk_over_all_days() {
+        let mut date = day("2026-01-01");
+        while date < day("2030-01-01") {
+            let due: Vec<u32> = BillingDay::due_on(date).map(BillingDay::number).collect();
+            let walked: Vec<u32> =
+                (1..=31).filter(|&d| BillingDay(d).date_in(BillingPeriod::of(date)) == date).collect();
+            assert_eq!(due, walked, "{date}");
+            date = date.succ_opt().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_period_is_half_open_and_counts_months() {
+        let period = BillingPeriod::parse("2026-12").unwrap();
+        assert_eq!((period.first_day(), period.end()), (day("2026-12-01"), day("2027-01-01")));
+        assert_eq!(period.plus(-12).to_string(), "2025-12");
+        assert_eq!(period.plus(1).months_after(period.plus(-12)), 13);
+        for bad in ["2026-13", "2026-00", "2026-1", "26-01", "2026/01", "2026-011", ""] {
+            assert_eq!(BillingPeriod::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_plain_form_is_a_date() {
+        for bad in ["2026-02-30", "01/02/2026", "2026-2-3", "20260203", " 2026-02-03", "2026-02-03T00:00:00Z", "+026-02-03"] {
+            assert_eq!(parse_date(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_instant_becomes_the_date_that_the_tenant_lived() {
+        let berlin = chrono_tz::Europe::Berlin;
+        for (text, date) in [
+            ("2026-03-10", "2026-03-10"),
+            ("2026-03-10T00:00:00Z", "2026-03-10"),
+            ("2026-03-10T00:00:00.000Z", "2026-03-10"),
+            ("2026-03-10T00:00:00+00:00", "2026-03-10"),
+            ("2026-03-10T23:30:00", "2026-03-10"),
+            ("2026-03-10T23:30:00Z", "2026-03-11"),
+            ("2026-03-10T00:00:00+09:00", "2026-03-09"),
+            ("2026-03-10T00:00:00+01:00", "2026-03-10"),
+        ] {
+            assert_eq!(parse_local_date(text, berlin), Some(day(date)), "{text}");
+        }
+        // A western zone must not turn a plain day into the day before.
+        assert_eq!(parse_local_date("2026-03-10T00:00:00Z", chrono_tz::America::New_York), Some(day("2026-03-10")));
+        for bad in ["yesterday", "2026-02-30T00:00:00Z", "2026-03-10T25:00:00Z", "1773100800"] {
+            assert_eq!(parse_local_date(bad, berlin), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_day_cannot_hold_29() {
+        assert!([0, 29, -1, 31].iter().all(|&d| BillingDay::fixed(d).is_none()));
+        assert!((1..=28).all(|d| BillingDay::fixed(d).is_some()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_anchor_has_one_date_a_month_for_48_months(start in 0..20_000_i32, months in 0..48_i32) {
+            let start = day("1990-01-01") + chrono::Days::new(start as u64);
+            let anchor = BillingDay::anchored_at(start);
+            let period = BillingPeriod::of(start).plus(months);
+            let date = anchor.date_in(period);
+            proptest::prop_assert!(period.first_day() <= date && date < period.end());
+            proptest::prop_assert_eq!(date.day(), anchor.number().min(period.days()));
+            proptest::prop_assert_eq!(date, add_months(start, months as u32));
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Who pays.
+
+use super::tax::TaxTreatment;
+
+/// A tenant's customer, as far as billing needs it; the full record stays in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Customer {
+    pub customer_id: String,
+    /// Where invoices go; without it the payment stands and its mail is undeliverable (rule 25).
+    pub billing_email: Option<String>,
+    pub tax_treatment: TaxTreatment,
+    /// The customer's own terms, else the tenant's hold.
+    pub payment_terms_days: Option<u32>,
+    /// Language of its mails, else the tenant's.
+    pub locale: Option<String>,
+    /// The immutable version of the buyer that invoices made now refer to (rule 24).
+    pub party_id: String,
+}
+
+/// Whether a customer is a person or a company.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CustomerType {
+    Individual,
+    Business,
+}
+
+super::words!(CustomerType { Individual = "individual", Business = "business" });
+
+/// A customer's status; it does not stop billing (rule 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CustomerStatus {
+    Active,
+    Inactive,
+}
+
+super::words!(CustomerStatus { Active = "active", Inactive = "inactive" });

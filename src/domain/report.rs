@@ -1,0 +1,66 @@
+//! What a run tells the people who started it: the same for a dry run and a real one.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+
+use super::payment::Subject;
+use super::plan::{Problem, SkipCode, Withheld};
+
+/// The report of one run date, without its payments: those may be a million and are written one by one.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    pub dry_run: bool,
+    /// Hash of all payments of all its tenants, in order.
+    pub plan_hash: String,
+    /// Set when the date was named by the user.
+    pub run_date: Option<NaiveDate>,
+    /// Ordered by tenant id, bytewise.
+    pub tenants: Vec<TenantReport>,
+}
+
+/// One tenant's part of a run.
+#[derive(Debug, Clone)]
+pub struct TenantReport {
+    pub tenant_id: String,
+    pub tenant_name: String,
+    pub run_date: NaiveDate,
+    /// Active groups that made no payment, ordered by id.
+    pub skipped: Vec<(Subject, SkipCode)>,
+    /// Groups first, then by id.
+    pub parked: Vec<(Subject, Problem)>,
+    /// Ordered by rental id.
+    pub withheld: Vec<Withheld>,
+    /// Subjects with this billing date that already have their payment.
+    pub already_billed: u64,
+    /// Rentals that a billing date passed over without ever charging them.
+    pub never_charged: u64,
+    /// By currency code.
+    pub totals: BTreeMap<String, Totals>,
+    pub delivery: Delivery,
+}
+
+/// Sums of one currency, in minor units; wider than one payment can be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub payments: u64,
+    pub subtotal: i128,
+    pub tax_amount: i128,
+    pub total: i128,
+}
+
+/// How many mails of this run stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delivery {
+    pub waiting: u64,
+    pub sent: u64,
+    pub failed: u64,
+    pub undeliverable: u64,
+}
+
+impl RunReport {
+    /// Whether something in it needs a person (exit status 3).
+    pub fn needs_a_person(&self) -> bool {
+        self.tenants.iter().any(|t| !t.parked.is_empty() || !t.withheld.is_empty() || t.delivery.undeliverable > 0)
+    }
+}

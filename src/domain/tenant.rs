@@ -1,0 +1,76 @@
+//! A seller and the settings that its billing follows.
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+
+use super::calendar::BillingDay;
+use super::invoice::NumberFormat;
+use super::money::Currency;
+use super::tax::{TaxRule, TaxTreatment};
+
+/// A seller ("Business Unit") with its own currency, zone, tax, number series and customers.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    pub tenant_id: String,
+    pub name: String,
+    pub currency: Currency,
+    pub time_zone: Tz,
+    pub locale: String,
+    pub billing_cycle: BillingCycle,
+    pub contract_end: ContractEnd,
+    /// The date from which billday alone bills this tenant (rule 8).
+    pub bill_from: NaiveDate,
+    /// Days from issue to due date: 0, 7, 14 or 30.
+    pub payment_terms_days: u32,
+    pub tax: TaxRule,
+    pub invoice_number_format: NumberFormat,
+    /// The number with which the first series starts (rule 23).
+    pub first_invoice_number: i64,
+    /// How many dates up to and including today are caught up (rule 19).
+    pub catch_up_days: u32,
+    /// More gaps than this on one date are withheld (rule 8).
+    pub max_arrears: u32,
+    /// The immutable version of the seller that invoices made now refer to (rule 24).
+    pub party_id: String,
+}
+
+impl Tenant {
+    /// The tax of a customer: none for an exempt or reverse-charge one (rule 15).
+    pub fn tax_for(&self, treatment: TaxTreatment) -> TaxRule {
+        match treatment {
+            TaxTreatment::Standard => self.tax,
+            TaxTreatment::Exempt | TaxTreatment::ReverseCharge => TaxRule { rate_ppm: 0, ..self.tax },
+        }
+    }
+
+    /// The day on which a rental that started on `start` is billed alone (rule 2).
+    pub fn day_alone(&self, start: NaiveDate) -> BillingDay {
+        match self.billing_cycle {
+            BillingCycle::StartDate => BillingDay::anchored_at(start),
+            BillingCycle::FixedDay(day) => day,
+        }
+    }
+}
+
+/// Which day bills a rental that is in no active group (rule 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BillingCycle {
+    /// The day of its own start date.
+    StartDate,
+    /// The same day for all.
+    FixedDay(BillingDay),
+}
+
+/// What happens when a contract has run its length (rule 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContractEnd {
+    /// The rental ends.
+    End,
+    /// It goes on month by month.
+    RenewMonthly,
+}
+
+super::words!(ContractEnd { End = "end", RenewMonthly = "renewMonthly" });
+
+/// The payment terms that exist, in days.
+pub const PAYMENT_TERMS_DAYS: [i64; 4] = [0, 7, 14, 30];

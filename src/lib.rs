@@ -1,0 +1,3 @@
+//! billday bills rented devices: one consolidated payment per billing group, on its day, exactly once.
+
+pub mod domain;

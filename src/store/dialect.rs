@@ -1,0 +1,257 @@
+//! What must differ between the two databases, side by side, each with its reason.
+
+use chrono::NaiveDate;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Database, Encode, Postgres, Sqlite, Type};
+
+use super::Result;
+
+/// What differs between the databases in shape, not in meaning.
+pub(crate) trait Dialect: Database {
+    /// Differs: each has its own catalogue.
+    const HAS_TABLE: &'static str;
+
+    /// Differs: PostgreSQL takes a list of keys as one array; SQLite has no arrays and takes them as one JSON text.
+    const KEYS: &'static str;
+
+    type Keys: for<'q> Encode<'q, Self> + Type<Self> + Send + 'static;
+
+    /// The keys as the value that [`KEYS`](Self::KEYS) reads.
+    fn keys(keys: &[String]) -> Self::Keys;
+}
+
+impl Dialect for Sqlite {
+    const HAS_TABLE: &'static str = "select exists(select 1 from sqlite_schema where type = 'table' and name = $1)";
+    const KEYS: &'static str = "(select value from json_each($1))";
+    type Keys = String;
+
+    fn keys(keys: &[String]) -> String {
+        serde_json::to_string(keys).unwrap_or_default()
+    }
+}
+
+impl Dialect for Postgres {
+    const HAS_TABLE: &'static str = "select to_regclass($1) is not null";
+    const KEYS: &'static str = "(select unnest($1::text[]))";
+    type Keys = Vec<String>;
+
+    fn keys(keys: &[String]) -> Vec<String> {
+        keys.to_vec()
+    }
+}
+
+pub(crate) fn has_table<DB: Dialect>() -> &'static str {
+    DB::HAS_TABLE
+}
+
+/// A statement in which the word `$keys` stands for the list of keys that is its first value.
+///
+/// The text is one of our own literals with one of two literals put in: nothing from outside can get into it.
+pub(crate) fn with_keys<'q, DB: Dialect>(sql: &'static str, keys: &[String]) -> Query<'q, DB, DB::Arguments>
+where
+    DB::Arguments: sqlx::IntoArguments<DB>,
+{
+    sqlx::query::<DB>(AssertSqlSafe(sql.replace("$keys", DB::KEYS))).bind(DB::keys(keys))
+}
+
+/// One column of many rows to insert.
+pub(crate) enum Column<'a> {
+    /// The same value in every row.
+    Same(Value<'a>),
+    Text(Vec<&'a str>),
+    TextOrNull(Vec<Option<&'a str>>),
+    Int(Vec<i64>),
+    IntOrNull(Vec<Option<i64>>),
+    Date(Vec<NaiveDate>),
+    DateOrNull(Vec<Option<NaiveDate>>),
+    Bool(Vec<bool>),
+}
+
+/// A value that every row of an insert shares.
+pub(crate) enum Value<'a> {
+    Text(&'a str),
+    Int(i64),
+    Date(NaiveDate),
+    Bool(bool),
+}
+
+/// Many rows for one table: `insert into <table> (<columns>) … <conflict>`.
+pub(crate) struct Rows<'a> {
+    pub table: &'static str,
+    pub columns: Vec<(&'static str, Column<'a>)>,
+    /// Text after the rows, such as `on conflict do nothing`; may be empty.
+    pub conflict: &'static str,
+    pub count: usize,
+}
+
+/// Rows in one statement of SQLite: enough to make the cost of a statement small, and few enough that
+/// the widest table stays below its 32,766 values.
+const SQLITE_ROWS: [usize; 4] = [256, 32, 8, 1];
+
+impl Rows<'_> {
+    fn column_names(&self) -> String {
+        self.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Inserts them on SQLite, as `values` lists; tells how many rows were written.
+    ///
+    /// Differs: SQLite has no arrays. Sizes are taken from a short list so that each text is prepared once.
+    pub(crate) async fn insert_sqlite(&self, conn: &mut sqlx::SqliteConnection) -> Result<u64> {
+        let mut written = 0;
+        let mut from = 0;
+        while from < self.count {
+            let left = self.count - from;
+            let size = SQLITE_ROWS.into_iter().find(|size| *size <= left).unwrap_or(1);
+            let sql = self.sqlite_text(size);
+            let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(sql));
+            for (_, column) in &self.columns {
+                if let Column::Same(value) = column {
+                    query = match *value {
+                        Value::Text(text) => query.bind(text),
+                        Value::Int(int) => query.bind(int),
+                        Value::Date(date) => query.bind(date),
+                        Value::Bool(bool) => query.bind(bool),
+                    };
+                }
+            }
+            for row in from..from + size {
+                for (_, column) in &self.columns {
+                    query = match column {
+                        Column::Same(_) => query,
+                        Column::Text(values) => query.bind(values[row]),
+                        Column::TextOrNull(values) => query.bind(values[row]),
+                        Column::Int(values) => query.bind(values[row]),
+                        Column::IntOrNull(values) => query.bind(values[row]),
+                        Column::Date(values) => query.bind(values[row]),
+                        Column::DateOrNull(values) => query.bind(values[row]),
+                        Column::Bool(values) => query.bind(values[row]),
+                    };
+                }
+            }
+            written += query.execute(&mut *conn).await?.rows_affected();
+            from += size;
+        }
+        Ok(written)
+    }
+
+    fn sqlite_text(&self, rows: usize) -> String {
+        let mut next = self.columns.iter().filter(|(_, column)| matches!(column, Column::Same(_))).count();
+        let mut sql = format!("insert into {} ({}) values ", self.table, self.column_names());
+        for row in 0..rows {
+            sql.push_str(if row == 0 { "(" } else { ",(" });
+            let mut same = 0;
+            for (index, (_, column)) in self.columns.iter().enumerate() {
+                let number = match column {
+                    Column::Same(_) => {
+                        same += 1;
+                        same
+                    }
+                    _ => {
+                        next += 1;
+                        next
+                    }
+                };
+                sql.push_str(if index == 0 { "$" } else { ",$" });
+                sql.push_str(&number.to_string());
+            }
+            sql.push(')');
+        }
+        sql.push(' ');
+        sql.push_str(self.conflict);
+        sql
+    }
+
+    /// Inserts them on PostgreSQL, as one array a column; tells how many rows were written.
+    ///
+    /// Differs: `unnest` is measured faster than `values` there, and one text serves any number of rows.
+    pub(crate) async fn insert_postgres(&self, conn: &mut sqlx::PgConnection) -> Result<u64> {
+        let mut selected = Vec::with_capacity(self.columns.len());
+        let mut arrays = Vec::new();
+        for (index, (_, column)) in self.columns.iter().enumerate() {
+            let n = index + 1;
+            match column {
+                Column::Same(value) => selected.push(format!("${n}::{}", value.postgres_type())),
+                other => {
+                    selected.push(format!("c{n}"));
+                    arrays.push((format!("${n}::{}[]", other.postgres_type()), format!("c{n}")));
+                }
+            }
+        }
+        let (values, names): (Vec<_>, Vec<_>) = arrays.into_iter().unzip();
+        let sql = format!(
+            "insert into {} ({}) select {} from unnest({}) as v ({}) {}",
+            self.table,
+            self.column_names(),
+            selected.join(", "),
+            values.join(", "),
+            names.join(", "),
+            self.conflict
+        );
+        let mut query = sqlx::query::<Postgres>(AssertSqlSafe(sql));
+        for (name, column) in &self.columns {
+            // A shorter array would be padded with nulls in silence.
+            debug_assert!(column.len().is_none_or(|len| len == self.count), "column {name} of {}", self.table);
+            query = match column {
+                Column::Same(Value::Text(text)) => query.bind(*text),
+                Column::Same(Value::Int(int)) => query.bind(*int),
+                Column::Same(Value::Date(date)) => query.bind(*date),
+                Column::Same(Value::Bool(bool)) => query.bind(*bool),
+                Column::Text(values) => query.bind(values),
+                Column::TextOrNull(values) => query.bind(values),
+                Column::Int(values) => query.bind(values),
+                Column::IntOrNull(values) => query.bind(values),
+                Column::Date(values) => query.bind(values),
+                Column::DateOrNull(values) => query.bind(values),
+                Column::Bool(values) => query.bind(values),
+            };
+        }
+        Ok(query.execute(conn).await?.rows_affected())
+    }
+}
+
+impl Column<'_> {
+    fn len(&self) -> Option<usize> {
+        match self {
+            Self::Same(_) => None,
+            Self::Text(values) => Some(values.len()),
+            Self::TextOrNull(values) => Some(values.len()),
+            Self::Int(values) => Some(values.len()),
+            Self::IntOrNull(values) => Some(values.len()),
+            Self::Date(values) => Some(values.len()),
+            Self::DateOrNull(values) => Some(values.len()),
+            Self::Bool(values) => Some(values.len()),
+        }
+    }
+
+    fn postgres_type(&self) -> &'static str {
+        match self {
+            Self::Same(value) => value.postgres_type(),
+            Self::Text(_) | Self::TextOrNull(_) => "text",
+            Self::Int(_) | Self::IntOrNull(_) => "bigint",
+            Self::Date(_) | Self::DateOrNull(_) => "date",
+            Self::Bool(_) => "boolean",
+        }
+    }
+}
+
+impl Value<'_> {
+    fn postgres_type(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Int(_) => "bigint",
+            Self::Date(_) => "date",
+            Self::Bool(_) => "boolean",
+        }
+    }
+}
+
+/// Inserts rows on whichever database the session is on; tells how many were written.
+pub(crate) async fn insert(session: &mut super::Session, rows: Rows<'_>) -> Result<u64> {
+    if rows.count == 0 {
+        return Ok(0);
+    }
+    match &mut session.connection {
+        super::Connection::Sqlite(conn) => rows.insert_sqlite(conn).await,
+        super::Connection::Postgres(conn) => rows.insert_postgres(conn).await,
+    }
+}

@@ -1,0 +1,425 @@
+//! All SQL, on SQLite and PostgreSQL from one text.
+//!
+//! ```text
+//! Store::read()     ──► Session   one consistent snapshot that cannot write
+//! Store::with_tx()  ──► Session   the single door for writes: a task nobody can cancel; any error closes the connection
+//! ```
+//!
+//! A function with a `&Store` or a snapshot cannot change anything. The few statements that differ between the databases
+//! stand side by side in [`dialect`]; everything else is one text and one body, compiled for both by [`on!`].
+
+mod dialect;
+mod row;
+
+pub mod due;
+pub mod ledger;
+pub mod runs;
+pub mod tenants;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool};
+
+/// Runs one body for whichever database the session is on: `$conn` is its connection, `Db` its driver.
+macro_rules! on {
+    ($session:expr, |$conn:ident| $body:expr) => {
+        match &mut $session.connection {
+            $crate::store::Connection::Sqlite($conn) => {
+                #[allow(dead_code, reason = "not every body names the driver")]
+                type Db = sqlx::Sqlite;
+                let $conn = &mut **$conn;
+                $body
+            }
+            $crate::store::Connection::Postgres($conn) => {
+                #[allow(dead_code, reason = "not every body names the driver")]
+                type Db = sqlx::Postgres;
+                let $conn = &mut **$conn;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on;
+
+/// The database of one billday: a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pools: Pools,
+}
+
+#[derive(Clone)]
+enum Pools {
+    /// SQLite has one writer; readers have connections of their own that cannot write.
+    Sqlite { writer: Option<SqlitePool>, readers: SqlitePool },
+    Postgres(PgPool),
+}
+
+/// How much a program may do to a database that it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Creates and migrates it if need be.
+    Write,
+    /// Changes nothing, and finds nothing where there is no database yet.
+    ReadOnly,
+}
+
+/// What became of opening a database read-only.
+pub enum Opened {
+    Store(Store),
+    /// There is no database, or one that was never migrated: there is no tenant either.
+    Nothing,
+}
+
+/// Why a database call failed, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else wrote meanwhile what this would write: read and plan again.
+    #[error("another run wrote the same payments at the same time")]
+    Conflict,
+    /// The database was busy or had to break a deadlock: the same again may succeed.
+    #[error("the database is busy: {0}")]
+    Busy(sqlx::Error),
+    /// The connection was lost while committing: only reading tells whether it is in.
+    #[error("the connection was lost while committing: {0}")]
+    UnknownCommit(sqlx::Error),
+    /// The run was taken from this process: nothing may be written in its name any more.
+    #[error("this run was ended by another process")]
+    Fenced,
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
+        match (&error, code.as_str()) {
+            // PostgreSQL: serialization, deadlock, lock timeout. SQLite: BUSY and its kinds.
+            (_, "40001" | "40P01" | "55P03" | "5" | "261" | "517" | "773") => Self::Busy(error),
+            (sqlx::Error::Database(e), _) if e.is_unique_violation() => Self::Conflict,
+            _ => Self::Other(anyhow!(error)),
+        }
+    }
+}
+
+/// A connection inside a transaction: a snapshot to read from, or the one that [`Store::with_tx`] hands out for writing.
+///
+/// Dropped before its end, it closes its connection: one with an open or doubtful transaction never goes back to the pool.
+pub struct Session {
+    pub(crate) connection: Connection,
+    open: bool,
+}
+
+pub(crate) enum Connection {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+/// The work of one write transaction.
+pub type TxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// Readers beside the one writer of SQLite.
+const SQLITE_READERS: u32 = 4;
+/// How long a SQLite writer waits for another process's transaction.
+const SQLITE_BUSY: Duration = Duration::from_secs(60);
+
+impl Store {
+    /// Opens a database for writing: creates it if it is not there, and migrates it.
+    pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
+        let pools = match Url::parse(url)? {
+            Url::Sqlite(path) => {
+                let _one_at_a_time = lock_beside(&path)?;
+                let writer = SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+                    .acquire_timeout(SQLITE_BUSY)
+                    .connect_with(sqlite_options(&path).create_if_missing(true))
+                    .await
+                    .with_context(|| format!("cannot open the database {}", path.display()))?;
+                migrator(SQLITE_MIGRATIONS).run(&writer).await.map_err(migration_error)?;
+                Pools::Sqlite { writer: Some(writer), readers: sqlite_readers(&path).await? }
+            }
+            Url::Postgres(options) => {
+                let pool = postgres_pool(*options, connections, false).await?;
+                migrator(POSTGRES_MIGRATIONS).run(&pool).await.map_err(migration_error)?;
+                Pools::Postgres(pool)
+            }
+        };
+        Ok(Self { pools })
+    }
+
+    /// Opens a database so that nothing in it can change; refuses one whose schema this program does not know.
+    pub async fn open_read_only(url: &str, connections: u32) -> anyhow::Result<Opened> {
+        let pools = match Url::parse(url)? {
+            Url::Sqlite(path) if !path.exists() => return Ok(Opened::Nothing),
+            Url::Sqlite(path) => Pools::Sqlite { writer: None, readers: sqlite_readers(&path).await? },
+            Url::Postgres(options) => Pools::Postgres(postgres_pool(*options, connections, true).await?),
+        };
+        let store = Self { pools };
+        match store.schema_version().await? {
+            None => Ok(Opened::Nothing),
+            Some(version) if version == SCHEMA_VERSION => Ok(Opened::Store(store)),
+            Some(version) => bail!(
+                "the database has schema {version} and this program works with {SCHEMA_VERSION}: any command that writes \
+                 (`billday run`, `billday import`) brings an older one up to date, a newer one needs a newer billday"
+            ),
+        }
+    }
+
+    /// Which database it is, for messages: `SQLite` or `PostgreSQL`.
+    pub fn kind(&self) -> &'static str {
+        match self.pools {
+            Pools::Sqlite { .. } => "SQLite",
+            Pools::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// A consistent view of the whole database that cannot write.
+    pub async fn read(&self) -> Result<Session> {
+        let mut session = match &self.pools {
+            Pools::Sqlite { readers, .. } => Session::new(Connection::Sqlite(readers.acquire().await?)),
+            Pools::Postgres(pool) => Session::new(Connection::Postgres(pool.acquire().await?)),
+        };
+        match &session.connection {
+            Connection::Sqlite(_) => session.execute("begin").await?,
+            Connection::Postgres(_) => session.execute("begin isolation level repeatable read read only").await?,
+        }
+        Ok(session)
+    }
+
+    /// The single door for writes: runs `body` in one transaction and commits it, or leaves no trace.
+    ///
+    /// It runs in a task of its own, so that a caller that goes away cannot cut it in two. On any error, and on a panic, the
+    /// connection is closed rather than reused. A transaction that the database itself has ended is found by a last
+    /// statement before the commit, since PostgreSQL answers a commit of a dead transaction with success.
+    pub async fn with_tx<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut Session) -> TxFuture<'a, T> + Send + 'static,
+    {
+        let store = self.clone();
+        let work = async move {
+            let mut session = match &store.pools {
+                Pools::Sqlite { writer: Some(writer), .. } => Session::new(Connection::Sqlite(writer.acquire().await?)),
+                Pools::Sqlite { writer: None, .. } => return Err(anyhow!("the database was opened read-only").into()),
+                Pools::Postgres(pool) => Session::new(Connection::Postgres(pool.acquire().await?)),
+            };
+            match &session.connection {
+                // Taken at once: a read that turns into a write later fails when another writer came between.
+                Connection::Sqlite(_) => session.execute("begin immediate").await?,
+                Connection::Postgres(_) => session.execute("begin isolation level read committed").await?,
+            }
+            let value = body(&mut session).await?;
+            session.execute("savepoint still_alive").await?;
+            session.commit().await?;
+            Ok(value)
+        };
+        match tokio::spawn(work).await {
+            Ok(result) => result,
+            Err(panicked) => Err(anyhow!("a database task failed: {panicked}").into()),
+        }
+    }
+
+    /// Waits for the connections to close, so that SQLite leaves one tidy file behind.
+    pub async fn close(self) {
+        match self.pools {
+            Pools::Sqlite { writer, readers } => {
+                readers.close().await;
+                if let Some(writer) = writer {
+                    writer.close().await;
+                }
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// The number of the latest migration; `None` where there never was one.
+    async fn schema_version(&self) -> anyhow::Result<Option<i64>> {
+        let mut session = self.read().await?;
+        let present: bool = on!(session, |conn| sqlx::query_scalar(dialect::has_table::<Db>())
+            .bind("_sqlx_migrations")
+            .fetch_one(conn)
+            .await
+            .context("cannot read the database")?);
+        if !present {
+            return Ok(None);
+        }
+        let version: Option<i64> = on!(session, |conn| sqlx::query_scalar("select max(version) from _sqlx_migrations")
+            .fetch_one(conn)
+            .await
+            .context("cannot read the database")?);
+        session.end().await;
+        Ok(version)
+    }
+}
+
+impl Session {
+    fn new(connection: Connection) -> Self {
+        Self { connection, open: true }
+    }
+
+    pub(crate) async fn execute(&mut self, sql: &'static str) -> Result<()> {
+        on!(self, |conn| sqlx::query(sql).execute(conn).await?);
+        Ok(())
+    }
+
+    async fn commit(mut self) -> Result<()> {
+        let result = self.execute("commit").await;
+        match result {
+            Ok(()) => {
+                self.open = false;
+                Ok(())
+            }
+            Err(StoreError::Other(error)) => match error.downcast::<sqlx::Error>() {
+                Ok(lost @ (sqlx::Error::Io(_) | sqlx::Error::Protocol(_))) => Err(StoreError::UnknownCommit(lost)),
+                Ok(other) => Err(StoreError::Other(other.into())),
+                Err(error) => Err(StoreError::Other(error)),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a snapshot and gives its connection back.
+    pub async fn end(mut self) {
+        if self.execute("rollback").await.is_ok() {
+            self.open = false;
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.open {
+            match &mut self.connection {
+                Connection::Sqlite(connection) => connection.close_on_drop(),
+                Connection::Postgres(connection) => connection.close_on_drop(),
+            }
+        }
+    }
+}
+
+/// Migrations in order: number, name, text. The numbers and names are equal on both databases.
+type Migrations = &'static [(i64, &'static str, &'static str)];
+
+const SQLITE_MIGRATIONS: Migrations =
+    &[(1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql"))];
+const POSTGRES_MIGRATIONS: Migrations =
+    &[(1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql"))];
+
+/// The schema that this program works with: the number of its last migration.
+const SCHEMA_VERSION: i64 = SQLITE_MIGRATIONS[SQLITE_MIGRATIONS.len() - 1].0;
+
+fn migrator(migrations: Migrations) -> Migrator {
+    let migrations = migrations
+        .iter()
+        .map(|&(version, name, sql)| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}
+
+fn migration_error(error: sqlx::migrate::MigrateError) -> anyhow::Error {
+    anyhow::Error::new(error).context("cannot bring the database's schema up to date")
+}
+
+enum Url {
+    Sqlite(PathBuf),
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl Url {
+    fn parse(url: &str) -> anyhow::Result<Self> {
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            if path.is_empty() || path.contains('?') {
+                bail!("the database URL must name a file, such as sqlite://billday.db or sqlite:///var/lib/billday/billday.db");
+            }
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            // The parser's own message could repeat the password.
+            let options = PgConnectOptions::from_str(url)
+                .map_err(|_| anyhow!("the postgres:// URL cannot be read: expected postgres://user:password@host:port/database"))?;
+            let options = if url.contains("sslmode=") || is_local(&options) {
+                options
+            } else {
+                options.ssl_mode(PgSslMode::VerifyFull)
+            };
+            return Ok(Self::Postgres(Box::new(options.application_name("billday"))));
+        }
+        bail!("the database URL must begin with sqlite:// or postgres://")
+    }
+}
+
+/// A connection that leaves the machine is encrypted and verified unless the URL says otherwise.
+fn is_local(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some() || ["localhost", "127.0.0.1", "::1"].contains(&options.get_host())
+}
+
+async fn postgres_pool(options: PgConnectOptions, connections: u32, read_only: bool) -> anyhow::Result<PgPool> {
+    let shown = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+    let mut settings = vec![("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "10min")];
+    if read_only {
+        settings.push(("default_transaction_read_only", "on"));
+    }
+    PgPoolOptions::new()
+        .max_connections(connections.max(2))
+        .acquire_timeout(Duration::from_secs(30))
+        .max_lifetime(Duration::from_secs(30 * 60))
+        .connect_with(options.options(settings).disable_statement_logging())
+        .await
+        .with_context(|| format!("cannot reach the PostgreSQL database {shown}"))
+}
+
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // Not NORMAL: bills that were reported must survive a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(SQLITE_BUSY)
+        .pragma("trusted_schema", "OFF")
+        .pragma("cell_size_check", "ON")
+        .pragma("journal_size_limit", "67108864")
+        .pragma("cache_size", "-32768")
+        .disable_statement_logging()
+}
+
+async fn sqlite_readers(path: &Path) -> anyhow::Result<SqlitePool> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(SQLITE_BUSY)
+        .pragma("query_only", "ON")
+        .pragma("trusted_schema", "OFF")
+        .pragma("cache_size", "-8192")
+        .disable_statement_logging();
+    SqlitePoolOptions::new()
+        .max_connections(SQLITE_READERS)
+        .acquire_timeout(SQLITE_BUSY)
+        .connect_with(options)
+        .await
+        .with_context(|| format!("cannot open the database {}", path.display()))
+}
+
+/// Lets one process at a time create and migrate a SQLite file; sqlx's own lock is empty there.
+fn lock_beside(path: &Path) -> anyhow::Result<std::fs::File> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let file = std::fs::File::create(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", beside.display()))?;
+    Ok(file)
+}
