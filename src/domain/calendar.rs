@@ -20,7 +20,8 @@ impl BillingPeriod {
 
     /// Reads `YYYY-MM` with a month of 01 to 12.
     pub fn parse(text: &str) -> Option<Self> {
-        let shape = text.len() == 7 && text.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
+        let shape = text.len() == 7
+            && text.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
         if !shape {
             return None;
         }
@@ -29,7 +30,8 @@ impl BillingPeriod {
 
     /// The first day in it.
     pub fn first_day(self) -> NaiveDate {
-        NaiveDate::from_ymd_opt(self.months.div_euclid(12), self.months.rem_euclid(12) as u32 + 1, 1).unwrap_or(NaiveDate::MAX)
+        NaiveDate::from_ymd_opt(self.months.div_euclid(12), self.months.rem_euclid(12) as u32 + 1, 1)
+            .unwrap_or(NaiveDate::MAX)
     }
 
     /// The first day after it.
@@ -78,6 +80,11 @@ impl BillingDay {
     /// The day on which a rental that started on `start` is billed alone.
     pub fn anchored_at(start: NaiveDate) -> Self {
         Self(start.day())
+    }
+
+    /// Every day that a rental can have, 1 to 31.
+    pub fn all() -> Vec<Self> {
+        (1..=31).map(Self).collect()
     }
 
     /// The day as written, before clamping.
@@ -194,7 +201,9 @@ mod tests {
 
     #[test]
     fn only_the_plain_form_is_a_date() {
-        for bad in ["2026-02-30", "01/02/2026", "2026-2-3", "20260203", " 2026-02-03", "2026-02-03T00:00:00Z", "+026-02-03"] {
+        for bad in
+            ["2026-02-30", "01/02/2026", "2026-2-3", "20260203", " 2026-02-03", "2026-02-03T00:00:00Z", "+026-02-03"]
+        {
             assert_eq!(parse_date(bad), None, "{bad}");
         }
     }

@@ -111,7 +111,9 @@ mod tests {
 
     #[test]
     fn a_format_that_could_not_number_anything_is_refused_with_what_would_be_right() {
-        for bad in ["INV", "{seq}{seq}", "{month}-{seq}", "{seq:6}", "{seq:0}", "{seq:099}", "{seq", "a}{seq}", "{}{seq}", ""] {
+        for bad in
+            ["INV", "{seq}{seq}", "{month}-{seq}", "{seq:6}", "{seq:0}", "{seq:099}", "{seq", "a}{seq}", "{}{seq}", ""]
+        {
             assert!(NumberFormat::parse(bad).is_err(), "{bad}");
         }
     }

@@ -557,7 +557,9 @@ impl PlanHasher {
             self.0.update((text.len() as u64).to_be_bytes());
             self.0.update(text);
         }
-        for number in [payment.tax_rate_ppm, payment.subtotal, payment.tax_amount, payment.total, payment.lines.len() as i64] {
+        for number in
+            [payment.tax_rate_ppm, payment.subtotal, payment.tax_amount, payment.total, payment.lines.len() as i64]
+        {
             self.0.update(number.to_be_bytes());
         }
         for line in &payment.lines {

@@ -149,14 +149,19 @@ mod tests {
         }
         let mut returned = with(|r| r.status = RentalStatus::EndedEarlyReturn);
         returned.end_date = parse_date("2026-06-15");
-        assert_eq!(returned.term(RenewMonthly), until("2026-06-15"), "an ended rental ends at its end date at the latest");
+        assert_eq!(
+            returned.term(RenewMonthly),
+            until("2026-06-15"),
+            "an ended rental ends at its end date at the latest"
+        );
     }
 
     #[test]
     fn twelve_months_from_1_january_are_billable_on_twelve_firsts() {
         let mut rental = rental();
         rental.contract_length = Some(12);
-        let firsts = (0..24).filter(|&n| rental.billable_on(add_months(day("2025-07-01"), n), ContractEnd::End)).count();
+        let firsts =
+            (0..24).filter(|&n| rental.billable_on(add_months(day("2025-07-01"), n), ContractEnd::End)).count();
         assert_eq!(firsts, 12);
     }
 }

@@ -59,7 +59,10 @@ pub struct Store {
 #[derive(Clone)]
 enum Pools {
     /// SQLite has one writer; readers have connections of their own that cannot write.
-    Sqlite { writer: Option<SqlitePool>, readers: SqlitePool },
+    Sqlite {
+        writer: Option<SqlitePool>,
+        readers: SqlitePool,
+    },
     Postgres(PgPool),
 }
 
@@ -270,7 +273,7 @@ impl Session {
     }
 
     pub(crate) async fn execute(&mut self, sql: &'static str) -> Result<()> {
-        on!(self, |conn| sqlx::query(sql).execute(conn).await?);
+        on!(self, |conn| sqlx::query(sql).execute(conn).await?.rows_affected());
         Ok(())
     }
 
@@ -343,14 +346,17 @@ impl Url {
     fn parse(url: &str) -> anyhow::Result<Self> {
         if let Some(path) = url.strip_prefix("sqlite://") {
             if path.is_empty() || path.contains('?') {
-                bail!("the database URL must name a file, such as sqlite://billday.db or sqlite:///var/lib/billday/billday.db");
+                bail!(
+                    "the database URL must name a file, such as sqlite://billday.db or sqlite:///var/lib/billday/billday.db"
+                );
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             // The parser's own message could repeat the password.
-            let options = PgConnectOptions::from_str(url)
-                .map_err(|_| anyhow!("the postgres:// URL cannot be read: expected postgres://user:password@host:port/database"))?;
+            let options = PgConnectOptions::from_str(url).map_err(|_| {
+                anyhow!("the postgres:// URL cannot be read: expected postgres://user:password@host:port/database")
+            })?;
             let options = if url.contains("sslmode=") || is_local(&options) {
                 options
             } else {

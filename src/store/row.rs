@@ -1,0 +1,155 @@
+//! Rows as the database holds them, and their way into domain values.
+//!
+//! A row is plain strings, numbers and dates. A value that the domain does not take becomes a [`BadRecord`] that names the
+//! record, the column's wire name and what it holds, so that only its own subject is parked (rule 17).
+
+use chrono::NaiveDate;
+
+use crate::domain::customer::Customer;
+use crate::domain::invoice::NumberFormat;
+use crate::domain::plan::BadRecord;
+use crate::domain::rental::RentalStatus;
+use crate::domain::tax::TaxRule;
+use crate::domain::tenant::{BillingCycle, ContractEnd};
+use crate::domain::{BillingDay, Currency, Rental, TaxMode, TaxTreatment, Tenant};
+
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct TenantRow {
+    pub tenant_id: String,
+    pub name: String,
+    pub currency: String,
+    pub time_zone: String,
+    pub locale: String,
+    pub billing_fixed_day: Option<i64>,
+    pub contract_end: String,
+    pub bill_from: NaiveDate,
+    pub payment_terms_days: i64,
+    pub tax_mode: String,
+    pub tax_rate_ppm: i64,
+    pub invoice_number_format: String,
+    pub first_invoice_number: i64,
+    pub catch_up_days: i64,
+    pub max_arrears: i64,
+    pub party_id: String,
+}
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct CustomerRow {
+    pub customer_id: String,
+    pub billing_email: Option<String>,
+    pub tax_treatment: String,
+    pub payment_terms_days: Option<i64>,
+    pub locale: Option<String>,
+    pub party_id: String,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct RentalRow {
+    pub rental_id: String,
+    pub customer_id: String,
+    pub billing_group_id: Option<String>,
+    pub monthly_amount: i64,
+    pub currency: String,
+    pub status: String,
+    pub start_date: NaiveDate,
+    pub end_date: Option<NaiveDate>,
+    pub contract_length: Option<i64>,
+    pub ended_on: Option<NaiveDate>,
+    pub closed_through: Option<String>,
+    pub product_name: String,
+    pub serial_number: Option<String>,
+    pub sort_key: String,
+}
+
+/// Names a field whose value the domain does not take.
+struct Field<'a> {
+    kind: &'static str,
+    id: &'a str,
+}
+
+impl Field<'_> {
+    fn bad(&self, field: &str, value: impl ToString) -> BadRecord {
+        BadRecord { kind: self.kind, id: self.id.to_owned(), field: field.to_owned(), value: value.to_string() }
+    }
+
+    fn count(&self, field: &str, value: i64) -> Result<u32, BadRecord> {
+        u32::try_from(value).map_err(|_| self.bad(field, value))
+    }
+}
+
+impl TryFrom<TenantRow> for Tenant {
+    type Error = BadRecord;
+
+    fn try_from(row: TenantRow) -> Result<Self, BadRecord> {
+        let field = Field { kind: "tenant", id: &row.tenant_id };
+        let billing_cycle = match row.billing_fixed_day {
+            None => BillingCycle::StartDate,
+            Some(day) => {
+                BillingCycle::FixedDay(BillingDay::fixed(day).ok_or_else(|| field.bad("billingCycle.fixedDay", day))?)
+            }
+        };
+        Ok(Self {
+            currency: Currency::from_code(&row.currency).ok_or_else(|| field.bad("currency", &row.currency))?,
+            time_zone: row.time_zone.parse().map_err(|_| field.bad("timeZone", &row.time_zone))?,
+            billing_cycle,
+            contract_end: ContractEnd::parse(&row.contract_end)
+                .ok_or_else(|| field.bad("contractEnd", &row.contract_end))?,
+            payment_terms_days: field.count("paymentTermsDays", row.payment_terms_days)?,
+            tax: TaxRule {
+                mode: TaxMode::parse(&row.tax_mode).ok_or_else(|| field.bad("tax.mode", &row.tax_mode))?,
+                rate_ppm: row.tax_rate_ppm,
+            },
+            invoice_number_format: NumberFormat::parse(&row.invoice_number_format)
+                .map_err(|_| field.bad("invoiceNumberFormat", &row.invoice_number_format))?,
+            catch_up_days: field.count("catchUpDays", row.catch_up_days)?,
+            max_arrears: field.count("maxArrears", row.max_arrears)?,
+            tenant_id: row.tenant_id,
+            name: row.name,
+            locale: row.locale,
+            bill_from: row.bill_from,
+            first_invoice_number: row.first_invoice_number,
+            party_id: row.party_id,
+        })
+    }
+}
+
+impl TryFrom<CustomerRow> for Customer {
+    type Error = BadRecord;
+
+    fn try_from(row: CustomerRow) -> Result<Self, BadRecord> {
+        let field = Field { kind: "customer", id: &row.customer_id };
+        Ok(Self {
+            tax_treatment: TaxTreatment::parse(&row.tax_treatment)
+                .ok_or_else(|| field.bad("taxTreatment", &row.tax_treatment))?,
+            payment_terms_days: row.payment_terms_days.map(|days| field.count("paymentTermsDays", days)).transpose()?,
+            customer_id: row.customer_id,
+            billing_email: row.billing_email,
+            locale: row.locale,
+            party_id: row.party_id,
+        })
+    }
+}
+
+impl TryFrom<RentalRow> for Rental {
+    type Error = BadRecord;
+
+    fn try_from(row: RentalRow) -> Result<Self, BadRecord> {
+        let field = Field { kind: "rental", id: &row.rental_id };
+        if row.monthly_amount < 0 {
+            return Err(field.bad("monthlyAmount", row.monthly_amount));
+        }
+        Ok(Self {
+            currency: Currency::from_code(&row.currency).ok_or_else(|| field.bad("currency", &row.currency))?,
+            status: RentalStatus::parse(&row.status).ok_or_else(|| field.bad("status", &row.status))?,
+            contract_length: row.contract_length.map(|months| field.count("contractLength", months)).transpose()?,
+            rental_id: row.rental_id,
+            customer_id: row.customer_id,
+            monthly_amount: row.monthly_amount,
+            start_date: row.start_date,
+            end_date: row.end_date,
+            ended_on: row.ended_on,
+            product_name: row.product_name,
+            serial_number: row.serial_number,
+        })
+    }
+}

@@ -1,0 +1,4 @@
+//! All tests that need a database, a file or the whole program, in one binary.
+
+mod store;
+mod support;

@@ -1,0 +1,149 @@
+//! A fresh world for each test, on SQLite and on a real PostgreSQL.
+
+use std::sync::OnceLock;
+
+use billday::store::Store;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+
+/// Turns each `async fn name(db: TestDb)` into two tests: `name::sqlite` and `name::postgres`.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($db:ident: TestDb) $body:block)+) => {
+        $(
+            $(#[$meta])*
+            mod $name {
+                #[allow(unused_imports, reason = "a test need not use its neighbours")]
+                use super::*;
+
+                async fn test($db: $crate::support::TestDb) $body
+
+                #[test]
+                fn sqlite() {
+                    $crate::support::run(async { test($crate::support::TestDb::sqlite().await).await });
+                }
+
+                #[test]
+                fn postgres() {
+                    $crate::support::run(async { test($crate::support::TestDb::postgres().await).await });
+                }
+            }
+        )+
+    };
+}
+pub(crate) use on_both;
+
+/// Runs one test's future to its end.
+pub fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(test);
+}
+
+/// A database of its own for one test, migrated and empty; gone with it.
+pub struct TestDb {
+    pub url: String,
+    pub store: Store,
+    /// A folder for the test's files.
+    pub dir: TempDir,
+    postgres_name: Option<String>,
+}
+
+impl TestDb {
+    pub async fn sqlite() -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        let url = format!("sqlite://{}", dir.path().join("billday.db").display());
+        let store = Store::open(&url, 2).await.expect("a new SQLite database");
+        Self { url, store, dir, postgres_name: None }
+    }
+
+    pub async fn postgres() -> Self {
+        let server = postgres_server();
+        let name = format!("billday_{}", uuid::Uuid::now_v7().simple());
+        let mut admin = PgConnection::connect(server).await.expect("the test server");
+        sqlx::query(AssertSqlSafe(format!("create database {name} template template0")))
+            .execute(&mut admin)
+            .await
+            .expect("a new database");
+        let url = format!("{}/{name}", server.rsplit_once('/').expect("a URL with a database").0);
+        let store = Store::open(&url, 4).await.expect("a new PostgreSQL database");
+        Self { url, store, dir: TempDir::new().expect("a temporary folder"), postgres_name: Some(name) }
+    }
+
+    pub fn is_sqlite(&self) -> bool {
+        self.postgres_name.is_none()
+    }
+
+    /// Runs statements of the test's own, without billday: to damage data, say. Foreign keys are off on both.
+    pub async fn execute(&self, sql: &str) {
+        if self.is_sqlite() {
+            let mut conn = self.sqlite_connection().await;
+            sqlx::raw_sql("pragma foreign_keys = off; pragma ignore_check_constraints = on")
+                .execute(&mut conn)
+                .await
+                .expect(sql);
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.expect(sql);
+        } else {
+            let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
+            sqlx::raw_sql("set session_replication_role = replica").execute(&mut conn).await.expect(sql);
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.expect(sql);
+        }
+    }
+
+    /// One whole number from a query.
+    pub async fn number(&self, sql: &str) -> i64 {
+        if self.is_sqlite() {
+            let mut conn = self.sqlite_connection().await;
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut conn).await.expect(sql)
+        } else {
+            let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut conn).await.expect(sql)
+        }
+    }
+
+    /// The rows of a query that gives one text column.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        if self.is_sqlite() {
+            let mut conn = self.sqlite_connection().await;
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut conn).await.expect(sql)
+        } else {
+            let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut conn).await.expect(sql)
+        }
+    }
+
+    /// Writes a file of the test's own and tells its path.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).expect("a file in the temporary folder");
+        path
+    }
+
+    async fn sqlite_connection(&self) -> SqliteConnection {
+        SqliteConnection::connect(&self.url).await.expect("the test's database")
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        let Some(name) = self.postgres_name.take() else { return };
+        // A runtime of its own: a test may end inside one, by a panic too.
+        let drop_database = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                if let Ok(mut admin) = PgConnection::connect(postgres_server()).await {
+                    let sql = format!("drop database if exists {name} with (force)");
+                    let _ = sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await;
+                }
+            });
+        });
+        let _ = drop_database.join();
+    }
+}
+
+/// The server that `scripts/test` starts.
+fn postgres_server() -> &'static str {
+    static SERVER: OnceLock<String> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        std::env::var("BILLDAY_TEST_POSTGRES")
+            .expect("the tests need a PostgreSQL server: run scripts/test, or name one in BILLDAY_TEST_POSTGRES")
+    })
+}
