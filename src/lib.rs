@@ -2,3 +2,6 @@
 
 pub mod domain;
 pub mod store;
+pub mod clock;
+pub mod render;
+pub mod run;

@@ -198,7 +198,15 @@ pub struct SubjectPlan {
     /// Gaps that wait for a person, whether held back now or before, ordered by rental.
     pub withheld: Vec<Withheld>,
     /// Rentals that get the first line of their life.
-    pub first_charged: Vec<String>,
+    pub first_charged: Vec<FirstCharge>,
+}
+
+/// A rental that gets the first line of its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstCharge {
+    pub rental_id: String,
+    /// A billing date had passed it over before ([`passed_over`]).
+    pub passed_over: bool,
 }
 
 /// The decision itself.
@@ -210,6 +218,16 @@ pub enum Outcome {
     Parked(Parked),
     /// A rental billed alone that has nothing left to charge: not due, and not worth a word.
     NotDue,
+}
+
+impl Outcome {
+    /// The payment, if there is one.
+    pub fn payment(&self) -> Option<&Payment> {
+        match self {
+            Self::Billed(payment) => Some(payment),
+            _ => None,
+        }
+    }
 }
 
 /// A subject that could not be billed, and what it would have been charged.
@@ -258,7 +276,10 @@ fn plan_subject(context: PlanContext<'_>, due: &DueSubject) -> SubjectPlan {
             });
         }
         if !decision.charged.is_empty() && rental.history.line_count == 0 {
-            plan.first_charged.push(rental.rental.rental_id.clone());
+            plan.first_charged.push(FirstCharge {
+                rental_id: rental.rental.rental_id.clone(),
+                passed_over: passed_over(&rental.rental, due.day, context.tenant, context.run_date),
+            });
         }
         charges.extend(decision.charged.into_iter().map(|period| Charge { rental: &rental.rental, period }));
         skip = skip.min_some(decision.skip);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
-use super::payment::Subject;
-use super::plan::{Problem, SkipCode, Withheld};
+use super::payment::{Payment, Subject};
+use super::plan::{Outcome, Problem, SkipCode, SubjectPlan, Withheld};
 
 /// The report of one run date, without its payments: those may be a million and are written one by one.
 #[derive(Debug, Clone)]
@@ -49,6 +49,46 @@ pub struct Totals {
     pub total: i128,
 }
 
+impl Totals {
+    fn add(&mut self, payment: &Payment) {
+        self.payments += 1;
+        self.subtotal += i128::from(payment.subtotal);
+        self.tax_amount += i128::from(payment.tax_amount);
+        self.total += i128::from(payment.total);
+    }
+}
+
+/// What a run counts while it goes: the numbers of its record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub billed: u64,
+    pub already_billed: u64,
+    /// Groups, and rentals billed alone.
+    pub skipped: u64,
+    pub parked: u64,
+    /// Rentals with gaps that wait for a person.
+    pub withheld: u64,
+    /// By currency code.
+    pub totals: BTreeMap<String, Totals>,
+}
+
+impl Tally {
+    /// Counts what was decided for one more subject.
+    pub fn count(&mut self, plan: &SubjectPlan) {
+        self.withheld += plan.withheld.len() as u64;
+        match &plan.outcome {
+            Outcome::Billed(payment) => {
+                self.billed += 1;
+                self.totals.entry(payment.currency.code().to_owned()).or_default().add(payment);
+            }
+            Outcome::AlreadyBilled => self.already_billed += 1,
+            Outcome::Skipped(_) => self.skipped += 1,
+            Outcome::Parked(_) => self.parked += 1,
+            Outcome::NotDue => {}
+        }
+    }
+}
+
 /// How many mails of this run stand where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Delivery {
@@ -56,6 +96,17 @@ pub struct Delivery {
     pub sent: u64,
     pub failed: u64,
     pub undeliverable: u64,
+}
+
+impl TenantReport {
+    /// Whether no subject at all had its billing date.
+    pub fn nothing_was_due(&self) -> bool {
+        self.totals.is_empty()
+            && self.skipped.is_empty()
+            && self.parked.is_empty()
+            && self.withheld.is_empty()
+            && self.already_billed == 0
+    }
 }
 
 impl RunReport {

@@ -4,37 +4,38 @@
 //! run's own row last, as the fence.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
 
 use crate::domain::invoice::invoice_number;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Mark, Outcome, Parked, SubjectPlan};
-use crate::domain::report::Totals;
+use crate::domain::report::{Tally, Totals};
 use crate::domain::{Payment, PaymentLine, Tenant};
 
 use super::dialect::{Column, Rows, Value, insert};
-use super::runs::RunTally;
 use super::{Result, Session, StoreError, dialect, on};
 
 /// A batch of decided subjects, to be written in one transaction.
-pub struct Batch<'a> {
-    pub tenant: &'a Tenant,
-    pub run_id: &'a str,
+#[derive(Debug)]
+pub struct Batch {
+    pub tenant: Arc<Tenant>,
+    pub run_id: String,
     pub run_date: NaiveDate,
     /// Microseconds UTC.
     pub now: i64,
     /// The subjects, each with whether its outcome of this date is already on record.
-    pub subjects: &'a [(SubjectPlan, bool)],
+    pub subjects: Vec<(SubjectPlan, bool)>,
     /// How many batches of this run were written before.
     pub batches_before: i64,
     /// The run's counts with this batch included.
-    pub tally: &'a RunTally,
+    pub tally: Tally,
 }
 
-impl Batch<'_> {
-    /// Whether writing it would change anything: a repeated run finds all on record.
-    pub fn changes_nothing(&self) -> bool {
+impl Batch {
+    /// Whether writing it would change nothing: a repeated run finds all on record.
+    pub fn is_on_record(&self) -> bool {
         self.subjects.iter().all(|(plan, recorded)| match plan.outcome {
             Outcome::NotDue => true,
             Outcome::AlreadyBilled => *recorded,
@@ -42,11 +43,9 @@ impl Batch<'_> {
         })
     }
 
-    fn payments(&self) -> impl Iterator<Item = &Payment> {
-        self.subjects.iter().filter_map(|(plan, _)| match &plan.outcome {
-            Outcome::Billed(payment) => Some(&**payment),
-            _ => None,
-        })
+    /// The payments to be made, in order.
+    pub fn payments(&self) -> impl Iterator<Item = &Payment> {
+        self.subjects.iter().filter_map(|(plan, _)| plan.outcome.payment())
     }
 }
 
@@ -69,7 +68,7 @@ impl Session {
     ///
     /// [`StoreError::Conflict`] if any of it is there already: then nothing may be committed, and the batch is to be read and
     /// planned again. [`StoreError::Fenced`] if the run is no longer this process's.
-    pub async fn apply(&mut self, batch: &Batch<'_>) -> Result<Numbers> {
+    pub async fn apply(&mut self, batch: &Batch) -> Result<Numbers> {
         let payments: Vec<&Payment> = batch.payments().collect();
         self.insert_lines(batch, &payments).await?;
         self.upsert_outcomes(batch).await?;
@@ -77,13 +76,13 @@ impl Session {
         self.delete_uncharged(batch).await?;
         self.park(batch).await?;
         self.withhold(batch).await?;
-        let numbers = self.take_numbers(batch.tenant, &payments).await?;
+        let numbers = self.take_numbers(&batch.tenant, &payments).await?;
         self.insert_payments(batch, &payments, &numbers).await?;
         self.beat(batch).await?;
         Ok(numbers)
     }
 
-    async fn insert_lines(&mut self, batch: &Batch<'_>, payments: &[&Payment]) -> Result<()> {
+    async fn insert_lines(&mut self, batch: &Batch, payments: &[&Payment]) -> Result<()> {
         let lines: Vec<(&str, &PaymentLine)> = payments
             .iter()
             .flat_map(|payment| payment.lines.iter().map(|line| (payment.payment_id.as_str(), line)))
@@ -110,7 +109,7 @@ impl Session {
         all_written(insert(self, rows).await?, lines.len())
     }
 
-    async fn insert_payments(&mut self, batch: &Batch<'_>, payments: &[&Payment], numbers: &Numbers) -> Result<()> {
+    async fn insert_payments(&mut self, batch: &Batch, payments: &[&Payment], numbers: &Numbers) -> Result<()> {
         let texts: Vec<(String, String)> = payments
             .iter()
             .enumerate()
@@ -147,7 +146,7 @@ impl Session {
                 ("buyer_party", text(|p| &p.buyer_party)),
                 ("origin", Column::Same(Value::Text("billday"))),
                 ("live", Column::Same(Value::Bool(true))),
-                ("run_id", Column::Same(Value::Text(batch.run_id))),
+                ("run_id", Column::Same(Value::Text(&batch.run_id))),
                 ("paid_at", Column::IntOrNull(payments.iter().map(paid).collect())),
                 ("created_at", Column::Same(Value::Int(batch.now))),
                 ("updated_at", Column::Same(Value::Int(batch.now))),
@@ -159,9 +158,9 @@ impl Session {
     }
 
     /// Records what was decided for each subject, so that `verify` can prove later that nothing was missed.
-    async fn upsert_outcomes(&mut self, batch: &Batch<'_>) -> Result<()> {
+    async fn upsert_outcomes(&mut self, batch: &Batch) -> Result<()> {
         let mut subjects = Vec::new();
-        for (plan, recorded) in batch.subjects {
+        for (plan, recorded) in &batch.subjects {
             let (outcome, code, payment_id) = match &plan.outcome {
                 Outcome::Billed(payment) => ("billed", None, Some(payment.payment_id.as_str())),
                 Outcome::AlreadyBilled if *recorded => continue,
@@ -184,7 +183,7 @@ impl Session {
                 ("code", Column::TextOrNull(subjects.iter().map(|s| s.2).collect())),
                 ("payment_id", Column::TextOrNull(subjects.iter().map(|s| s.3).collect())),
                 ("rentals", Column::Text(subjects.iter().map(|s| s.4.as_str()).collect())),
-                ("run_id", Column::Same(Value::Text(batch.run_id))),
+                ("run_id", Column::Same(Value::Text(&batch.run_id))),
             ],
             conflict: "on conflict (tenant_id, run_date, subject_kind, subject_id) do update
                        set outcome = excluded.outcome, code = excluded.code, payment_id = excluded.payment_id,
@@ -199,7 +198,7 @@ impl Session {
     }
 
     /// Puts each payment's mail into the outbox; one without an address waits there as undeliverable (rule 25).
-    async fn enqueue_mails(&mut self, batch: &Batch<'_>, payments: &[&Payment]) -> Result<()> {
+    async fn enqueue_mails(&mut self, batch: &Batch, payments: &[&Payment]) -> Result<()> {
         let mails: Vec<(&str, Option<&str>)> = payments
             .iter()
             .filter_map(|payment| match &payment.mail {
@@ -229,8 +228,9 @@ impl Session {
         all_written(insert(self, rows).await?, mails.len())
     }
 
-    async fn delete_uncharged(&mut self, batch: &Batch<'_>) -> Result<()> {
-        let rentals: Vec<String> = batch.subjects.iter().flat_map(|(plan, _)| plan.first_charged.clone()).collect();
+    async fn delete_uncharged(&mut self, batch: &Batch) -> Result<()> {
+        let first_charges = batch.subjects.iter().flat_map(|(plan, _)| &plan.first_charged);
+        let rentals: Vec<String> = first_charges.map(|first| first.rental_id.clone()).collect();
         if rentals.is_empty() {
             return Ok(());
         }
@@ -246,8 +246,8 @@ impl Session {
     }
 
     /// Names each subject that could not be billed, and keeps the periods that it would have been charged (rule 17).
-    async fn park(&mut self, batch: &Batch<'_>) -> Result<()> {
-        for (plan, _) in batch.subjects {
+    async fn park(&mut self, batch: &Batch) -> Result<()> {
+        for (plan, _) in &batch.subjects {
             let Outcome::Parked(parked) = &plan.outcome else { continue };
             let records = records_json(parked);
             let charges: Vec<(&str, String)> =
@@ -270,7 +270,7 @@ impl Session {
             .bind(&parked.problem.message)
             .bind(&records)
             .bind(&charges_json)
-            .bind(batch.run_id)
+            .bind(&batch.run_id)
             .bind(batch.now)
             .execute(conn)
             .await?
@@ -281,7 +281,7 @@ impl Session {
     }
 
     /// Holds back the gaps of rentals that have too many (rule 8, no avalanche).
-    async fn withhold(&mut self, batch: &Batch<'_>) -> Result<()> {
+    async fn withhold(&mut self, batch: &Batch) -> Result<()> {
         let periods: Vec<(&str, String)> = batch
             .subjects
             .iter()
@@ -292,7 +292,7 @@ impl Session {
     }
 
     /// Marks periods of rentals; a mark that stands is a decision and stays.
-    async fn mark_periods(&mut self, batch: &Batch<'_>, mark: Mark, periods: Vec<(&str, String)>) -> Result<()> {
+    async fn mark_periods(&mut self, batch: &Batch, mark: Mark, periods: Vec<(&str, String)>) -> Result<()> {
         let rows = Rows {
             table: "arrears",
             columns: vec![
@@ -300,7 +300,7 @@ impl Session {
                 ("rental_id", Column::Text(periods.iter().map(|(rental, _)| *rental).collect())),
                 ("billing_period", Column::Text(periods.iter().map(|(_, period)| period.as_str()).collect())),
                 ("state", Column::Same(Value::Text(mark.as_str()))),
-                ("decided_by", Column::Same(Value::Text(batch.run_id))),
+                ("decided_by", Column::Same(Value::Text(&batch.run_id))),
                 ("decided_at", Column::Same(Value::Int(batch.now))),
             ],
             conflict: "on conflict do nothing",
@@ -341,9 +341,22 @@ impl Session {
         Ok(Numbers { series, first: last - count + 1 })
     }
 
+    /// The numbers that a committed batch was given, found by its first payment: settles an unknown commit.
+    pub async fn find_numbers(&mut self, batch: &Batch) -> Result<Numbers> {
+        let Some(payment) = batch.payments().next() else { return Ok(Numbers::default()) };
+        let (series, first): (String, i64) = on!(self, |conn| sqlx::query_as::<Db, (String, i64)>(
+            "select series, sequence from payments where tenant_id = $1 and payment_id = $2"
+        )
+        .bind(&batch.tenant.tenant_id)
+        .bind(&payment.payment_id)
+        .fetch_one(conn)
+        .await?);
+        Ok(Numbers { series, first })
+    }
+
     /// Brings the run's own row up to date; it is the fence: a run that was ended elsewhere writes nothing more.
-    async fn beat(&mut self, batch: &Batch<'_>) -> Result<()> {
-        let tally = batch.tally;
+    async fn beat(&mut self, batch: &Batch) -> Result<()> {
+        let tally = &batch.tally;
         let rows = on!(self, |conn| sqlx::query::<Db>(
             "update runs
              set batches = $4, billed = $5, already_billed = $6, skipped = $7, parked = $8, withheld = $9, totals = $10,
@@ -351,14 +364,14 @@ impl Session {
              where tenant_id = $1 and run_id = $2 and batches = $3 and state = 'running'"
         )
         .bind(&batch.tenant.tenant_id)
-        .bind(batch.run_id)
+        .bind(&batch.run_id)
         .bind(batch.batches_before)
         .bind(batch.batches_before + 1)
-        .bind(tally.billed)
-        .bind(tally.already_billed)
-        .bind(tally.skipped)
-        .bind(tally.parked)
-        .bind(tally.withheld)
+        .bind(tally.billed as i64)
+        .bind(tally.already_billed as i64)
+        .bind(tally.skipped as i64)
+        .bind(tally.parked as i64)
+        .bind(tally.withheld as i64)
         .bind(totals_json(&tally.totals))
         .bind(batch.now)
         .execute(conn)

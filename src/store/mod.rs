@@ -11,8 +11,11 @@
 mod dialect;
 mod row;
 
+pub mod arrears;
 pub mod due;
 pub mod ledger;
+pub mod parked;
+pub mod payments;
 pub mod runs;
 pub mod tenants;
 

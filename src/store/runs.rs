@@ -1,25 +1,11 @@
 //! The record of each run, and the dates that are completed.
 
-use std::collections::BTreeMap;
-
 use chrono::{Datelike, NaiveDate};
 
-use crate::domain::report::Totals;
+use crate::domain::report::Tally;
 use crate::domain::{Subject, Tenant};
 
 use super::{Result, Session, StoreError, ledger, on};
-
-/// What a run counts while it goes.
-#[derive(Debug, Clone, Default)]
-pub struct RunTally {
-    pub billed: i64,
-    pub already_billed: i64,
-    pub skipped: i64,
-    pub parked: i64,
-    /// Rentals with gaps that wait for a person.
-    pub withheld: i64,
-    pub totals: BTreeMap<String, Totals>,
-}
 
 /// Why a run was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,32 +72,32 @@ impl Session {
         Ok(())
     }
 
-    /// Ends a run well: its totals, its plan hash, and, if it was a whole date's, the date as completed.
-    #[expect(clippy::too_many_arguments, reason = "one statement's values")]
+    /// Marks a date as completed: from now on what it should have charged can be proved.
+    pub async fn complete_date(&mut self, tenant_id: &str, run_date: NaiveDate, run_id: &str, now: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>(
+            "insert into completed_dates (tenant_id, run_date, run_id, completed_at) values ($1, $2, $3, $4)
+             on conflict do nothing"
+        )
+        .bind(tenant_id)
+        .bind(run_date)
+        .bind(run_id)
+        .bind(now)
+        .execute(conn)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Ends a run well, with its last counts and its plan hash.
     pub async fn complete_run(
         &mut self,
         tenant_id: &str,
         run_id: &str,
-        run_date: NaiveDate,
-        tally: &RunTally,
+        tally: &Tally,
         never_charged: u64,
         plan_hash: &str,
-        whole_date: bool,
         now: i64,
     ) -> Result<()> {
-        if whole_date {
-            on!(self, |conn| sqlx::query::<Db>(
-                "insert into completed_dates (tenant_id, run_date, run_id, completed_at) values ($1, $2, $3, $4)
-                 on conflict do nothing"
-            )
-            .bind(tenant_id)
-            .bind(run_date)
-            .bind(run_id)
-            .bind(now)
-            .execute(conn)
-            .await?
-            .rows_affected());
-        }
         let rows = on!(self, |conn| sqlx::query::<Db>(
             "update runs
              set state = 'completed', billed = $3, already_billed = $4, skipped = $5, parked = $6, withheld = $7,
@@ -120,11 +106,11 @@ impl Session {
         )
         .bind(tenant_id)
         .bind(run_id)
-        .bind(tally.billed)
-        .bind(tally.already_billed)
-        .bind(tally.skipped)
-        .bind(tally.parked)
-        .bind(tally.withheld)
+        .bind(tally.billed as i64)
+        .bind(tally.already_billed as i64)
+        .bind(tally.skipped as i64)
+        .bind(tally.parked as i64)
+        .bind(tally.withheld as i64)
         .bind(ledger::totals_json(&tally.totals))
         .bind(never_charged as i64)
         .bind(plan_hash)
@@ -210,4 +196,135 @@ impl Session {
         .fetch_one(conn)
         .await?))
     }
+}
+
+/// A run's record as people see it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct RunRow {
+    pub tenant_id: String,
+    pub run_id: String,
+    pub run_date: NaiveDate,
+    pub kind: String,
+    pub requested_by: String,
+    pub state: String,
+    pub subject: Option<String>,
+    pub plan_hash: Option<String>,
+    pub batches: i64,
+    pub billed: i64,
+    pub already_billed: i64,
+    pub skipped: i64,
+    pub parked: i64,
+    pub withheld: i64,
+    pub never_charged: i64,
+    /// JSON: minor units by currency.
+    pub totals: String,
+    pub error: Option<String>,
+    pub started_at: i64,
+    pub beat_at: i64,
+    pub finished_at: Option<i64>,
+}
+
+/// What became of a subject that a run skipped or parked.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OutcomeRow {
+    pub subject_kind: String,
+    pub subject_id: String,
+    pub outcome: String,
+    pub code: Option<String>,
+    /// Of a parked subject: what was said then, or since.
+    pub message: Option<String>,
+    pub records: Option<String>,
+}
+
+impl Session {
+    /// Past runs, latest first.
+    pub async fn list_runs(&mut self, tenant_id: Option<&str>, limit: i64) -> Result<Vec<RunRow>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, RunRow>(
+            "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
+                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at
+             from runs
+             where (cast($1 as text) is null or tenant_id = $1)
+             order by started_at desc, tenant_id
+             limit $2"
+        )
+        .bind(tenant_id)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?))
+    }
+
+    /// One run's records, one a tenant, ordered by tenant.
+    pub async fn find_run(&mut self, run_id: &str) -> Result<Vec<RunRow>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, RunRow>(
+            "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
+                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at
+             from runs
+             where run_id = $1
+             order by tenant_id"
+        )
+        .bind(run_id)
+        .fetch_all(conn)
+        .await?))
+    }
+
+    /// The subjects that a run skipped or parked, groups first, then by id.
+    pub async fn list_unbilled(
+        &mut self,
+        tenant_id: &str,
+        run_id: &str,
+        run_date: NaiveDate,
+    ) -> Result<Vec<OutcomeRow>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, OutcomeRow>(
+            "select o.subject_kind, o.subject_id, o.outcome, o.code, p.message, p.records
+             from outcomes o
+             left join parked p on p.tenant_id = o.tenant_id and p.run_date = o.run_date
+                               and p.subject_kind = o.subject_kind and p.subject_id = o.subject_id
+             where o.tenant_id = $1 and o.run_date = $2 and o.run_id = $3 and o.outcome in ('skipped', 'parked')
+             order by o.subject_kind, o.subject_id"
+        )
+        .bind(tenant_id)
+        .bind(run_date)
+        .bind(run_id)
+        .fetch_all(conn)
+        .await?))
+    }
+
+    /// Periods that a run withheld and that have no line yet: rental, its group, period.
+    pub async fn list_withheld_by(
+        &mut self,
+        tenant_id: &str,
+        run_id: &str,
+    ) -> Result<Vec<(String, Option<String>, String)>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, (String, Option<String>, String)>(
+            "select a.rental_id, r.billed_group_id, a.billing_period
+             from arrears a
+             left join rentals r on r.tenant_id = a.tenant_id and r.rental_id = a.rental_id
+             where a.tenant_id = $1 and a.decided_by = $2 and a.state = 'withheld'
+             order by a.rental_id, a.billing_period"
+        )
+        .bind(tenant_id)
+        .bind(run_id)
+        .fetch_all(conn)
+        .await?))
+    }
+}
+
+/// Reads what [`ledger::totals_json`] wrote.
+pub fn parse_totals(text: &str) -> std::collections::BTreeMap<String, crate::domain::report::Totals> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
+    let number = |value: &serde_json::Value, key: &str| {
+        value.get(key).and_then(|n| n.to_string().parse::<i128>().ok()).unwrap_or_default()
+    };
+    object
+        .iter()
+        .map(|(currency, value)| {
+            let totals = crate::domain::report::Totals {
+                payments: number(value, "payments") as u64,
+                subtotal: number(value, "subtotal"),
+                tax_amount: number(value, "taxAmount"),
+                total: number(value, "total"),
+            };
+            (currency.clone(), totals)
+        })
+        .collect()
 }

@@ -1,0 +1,58 @@
+//! `billday config`: what is set, whether it works, and what could be set.
+
+use clap::Subcommand;
+
+use crate::config::{DEFAULT_TOML, MailTransport};
+use crate::store::{Opened, Store};
+
+use super::{App, Exit};
+
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Read the configuration, reach the database and the mail folder, and say what is wrong
+    Check,
+    /// Print the commented default
+    Default,
+}
+
+pub(super) async fn config(app: &App, command: ConfigCommand) -> anyhow::Result<Exit> {
+    match command {
+        ConfigCommand::Default => print!("{DEFAULT_TOML}"),
+        ConfigCommand::Check => check(app).await?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn check(app: &App) -> anyhow::Result<()> {
+    println!("configuration: read, every key is known and fits");
+    let database = &app.config.database;
+    match Store::open_read_only(database.url.reveal(), database.connections).await? {
+        Opened::Store(store) => {
+            let mut session = store.read().await?;
+            let tenants = session.list_tenants().await?;
+            session.end().await;
+            println!("database: {}, {} at {}", store.kind(), count(tenants.len()), app.config.database_url_for_people());
+            for (tenant_id, tenant) in tenants {
+                if let Err(bad) = tenant {
+                    anyhow::bail!("tenant {tenant_id}: its {} is '{}', which cannot be used", bad.field, bad.value);
+                }
+            }
+        }
+        Opened::Nothing => {
+            println!("database: none yet at {}; the first import creates it", app.config.database_url_for_people());
+        }
+    }
+    match app.config.mail.transport {
+        MailTransport::None => println!("mail: none is sent; invoices stay in the outbox"),
+        MailTransport::Folder => {
+            let folder = &app.config.mail.folder;
+            crate::mail::FolderTransport::new(folder)?;
+            println!("mail: written as files to {}", folder.display());
+        }
+    }
+    Ok(())
+}
+
+fn count(tenants: usize) -> String {
+    if tenants == 1 { "1 tenant".to_owned() } else { format!("{tenants} tenants") }
+}

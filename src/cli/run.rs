@@ -1,0 +1,307 @@
+//! `billday run`, and the way that retries and the demo share with it.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use chrono::NaiveDate;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::domain::Tenant;
+use crate::render::report::{ReportFormat, ReportWriter};
+use crate::run::{DateOutcome, Dates, Progress, Refused, RunSettings, Runner, Schedule, Unwatched};
+use crate::store::Store;
+
+use super::{App, Exit, Wrong, date_argument};
+
+#[derive(Args)]
+pub(super) struct RunArgs {
+    /// The date to bill, YYYY-MM-DD; without dates: each tenant's today and what it missed
+    #[arg(long, value_name = "DATE", value_parser = date_argument, conflicts_with_all = ["from", "to"])]
+    run_date: Option<NaiveDate>,
+    /// First date of a range
+    #[arg(long, value_name = "DATE", value_parser = date_argument, requires = "to")]
+    from: Option<NaiveDate>,
+    /// Last date of a range, included
+    #[arg(long, value_name = "DATE", value_parser = date_argument, requires = "from")]
+    to: Option<NaiveDate>,
+    /// Report what would be billed and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Only this tenant (may be repeated)
+    #[arg(long, value_name = "ID")]
+    tenant: Vec<String>,
+    /// How the report is written
+    #[arg(long, value_name = "FORMAT", value_parser = report_format, default_value = "table")]
+    format: ReportFormat,
+    /// Write the report to a file; standard output stays empty
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Bill only if the plan has this hash, as a dry run printed it; else exit with 3 and write nothing
+    #[arg(long, value_name = "HASH", conflicts_with_all = ["from", "to"])]
+    expect_plan: Option<String>,
+    /// Leave the mails in the outbox
+    #[arg(long)]
+    no_send: bool,
+}
+
+fn report_format(text: &str) -> Result<ReportFormat, String> {
+    ReportFormat::parse(text).ok_or_else(|| format!("one of {}", ReportFormat::WORDS.join(", ")))
+}
+
+pub(super) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
+    let dates = match (args.run_date, args.from.zip(args.to)) {
+        (Some(date), _) => Dates::On(date),
+        (None, Some((from, to))) => Dates::Range(from, to),
+        (None, None) => Dates::TodayAndMissed,
+    };
+    let mut output = Output::open(args.output.as_deref())?;
+    let store = if args.dry_run { app.store_read_only().await? } else { Some(app.store().await?) };
+    let Some(store) = store else { return output.keep(Exit::Done) };
+    let tenants = select_tenants(&store, &args.tenant).await?;
+    if tenants.found.is_empty() && tenants.broken == 0 {
+        eprintln!("there is no tenant yet: bring some in with `billday import`");
+        return output.keep(Exit::Done);
+    }
+    let schedule = plan_dates(app, &store, &tenants.found, dates, args.dry_run).await?;
+    let settings = RunSettings {
+        dry_run: args.dry_run,
+        expected_plan: args.expect_plan,
+        format: args.format,
+        ..default_settings(app)
+    };
+    if !is_expected(app, &store, &schedule, &settings).await? {
+        return Ok(Exit::NeedsPerson);
+    }
+    let exit = bill(app, &store, &schedule, settings, !args.no_send, output.writer()).await?;
+    store.close().await;
+    if tenants.broken > 0 {
+        anyhow::bail!("{} of the tenants could not be run, see above", tenants.broken);
+    }
+    output.keep(exit)
+}
+
+/// How a run is made when nothing else was said.
+pub(super) fn default_settings(app: &App) -> RunSettings {
+    RunSettings {
+        dry_run: false,
+        batch_rentals: app.config.run.batch_rentals as usize,
+        requested_by: app.by.clone(),
+        only: None,
+        expected_plan: None,
+        format: ReportFormat::Table,
+    }
+}
+
+/// Runs the dates one after the other, sends the mails of each, and writes their reports.
+pub(super) async fn bill(
+    app: &App,
+    store: &Store,
+    schedule: &Schedule,
+    settings: RunSettings,
+    send: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let dry_run = settings.dry_run;
+    let bar = Bar::on_terminal();
+    let progress: &dyn Progress = bar.as_ref().map_or(&Unwatched, |bar| bar);
+    let mut writer = ReportWriter::new(settings.format, out);
+    let mut runner = Runner::new(store, &*app.clock, progress, settings);
+    let (mut exit, mut anything_due) = (Exit::Done, false);
+    for work in &schedule.dates {
+        let outcome = runner.run_date(work).await;
+        bar.iter().for_each(Bar::clear);
+        let DateOutcome { mut report, mut payments, run_id } = outcome?;
+        if !dry_run {
+            if send {
+                super::outbox::send_waiting(app, store).await?;
+            }
+            let mut session = store.read().await?;
+            for tenant in &mut report.tenants {
+                tenant.delivery = session.count_deliveries(&tenant.tenant_id, &run_id).await?;
+            }
+            session.end().await;
+        }
+        anything_due |= report.tenants.iter().any(|tenant| !tenant.nothing_was_due());
+        if report.needs_a_person() {
+            exit = Exit::NeedsPerson;
+        }
+        writer.write(&report, &mut payments)?;
+    }
+    writer.finish()?;
+    if !anything_due {
+        eprintln!("nothing was due");
+    }
+    Ok(exit)
+}
+
+/// The tenants that a command is for.
+struct Selected {
+    found: Vec<Arc<Tenant>>,
+    /// Tenants whose own settings cannot be read; each was named on standard error.
+    broken: usize,
+}
+
+async fn select_tenants(store: &Store, wanted: &[String]) -> anyhow::Result<Selected> {
+    let mut session = store.read().await?;
+    let all = session.list_tenants().await?;
+    session.end().await;
+    if let Some(unknown) = wanted.iter().find(|id| !all.iter().any(|(tenant_id, _)| tenant_id == *id)) {
+        let known: Vec<&str> = all.iter().map(|(id, _)| id.as_str()).take(10).collect();
+        return Err(Wrong(format!("there is no tenant {unknown}; there are: {}", known.join(", "))).into());
+    }
+    let mut selected = Selected { found: Vec::new(), broken: 0 };
+    for (tenant_id, tenant) in all {
+        if !wanted.is_empty() && !wanted.contains(&tenant_id) {
+            continue;
+        }
+        match tenant {
+            Ok(tenant) => selected.found.push(Arc::new(tenant)),
+            Err(bad) => {
+                eprintln!("tenant {tenant_id} cannot be run: its {} is '{}'", bad.field, bad.value);
+                selected.broken += 1;
+            }
+        }
+    }
+    Ok(selected)
+}
+
+/// The dates to run; what is too old to be caught up is told at once, with the command that bills it (rule 19).
+async fn plan_dates(
+    app: &App,
+    store: &Store,
+    tenants: &[Arc<Tenant>],
+    dates: Dates,
+    dry_run: bool,
+) -> anyhow::Result<Schedule> {
+    let mut session = store.read().await?;
+    let schedule = Schedule::new(tenants, dates, dry_run, app.clock.now(), &mut session).await;
+    session.end().await;
+    let schedule = schedule.map_err(|refused| match refused {
+        Refused::Store(error) => anyhow::Error::new(error),
+        refused => Wrong(refused.to_string()).into(),
+    })?;
+    for overdue in &schedule.overdue {
+        eprintln!(
+            "WARNING: tenant {id} has {count} dates between {first} and {last} that were never run and are too old to be \
+             caught up. What they leave is charged as arrears on the next billing dates; to bill them as of their own dates: \
+             billday run --tenant {id} --from {first} --to {last}",
+            id = overdue.tenant_id,
+            count = overdue.count,
+            first = overdue.first,
+            last = overdue.last,
+        );
+    }
+    Ok(schedule)
+}
+
+/// Whether the plan is the one that the user has seen; all of it is hashed before anything is written.
+///
+/// A run with the same expected plan that was interrupted is part of it, and may be continued.
+async fn is_expected(app: &App, store: &Store, schedule: &Schedule, settings: &RunSettings) -> anyhow::Result<bool> {
+    let Some(expected) = &settings.expected_plan else { return Ok(true) };
+    let [work] = &schedule.dates[..] else {
+        let message = "several dates have to be caught up, each with a plan of its own: --expect-plan needs --run-date";
+        return Err(Wrong(message.to_owned()).into());
+    };
+    let mut session = store.read().await?;
+    let mut interrupted = false;
+    for tenant in &work.tenants {
+        interrupted |= session.was_interrupted(&tenant.tenant.tenant_id, tenant.run_date, expected).await?;
+    }
+    session.end().await;
+    if interrupted {
+        return Ok(true);
+    }
+    let look = RunSettings { dry_run: true, format: ReportFormat::Table, ..settings.clone() };
+    let found = Runner::new(store, &*app.clock, &Unwatched, look).run_date(work).await?.report.plan_hash;
+    if found != *expected {
+        eprintln!("the plan has changed: it is {found}, not {expected}; nothing was written. Look at it with --dry-run");
+    }
+    Ok(found == *expected)
+}
+
+/// Where the report goes: standard output, or a file that appears only when it is whole.
+struct Output {
+    file: Option<(PathBuf, tempfile::NamedTempFile)>,
+    stdout: std::io::Stdout,
+}
+
+impl Output {
+    /// Opens it before anything is done, so that an unwritable place costs nothing.
+    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let file = match path {
+            None => None,
+            Some(path) => {
+                let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let temporary = tempfile::Builder::new().permissions(report_permissions()).tempfile_in(folder);
+                let temporary = temporary
+                    .map_err(|error| Wrong(format!("the report cannot be written to {}: {error}", path.display())))?;
+                if path.is_dir() {
+                    return Err(Wrong(format!("the report cannot be written to {}: it is a folder", path.display())).into());
+                }
+                Some((path.to_owned(), temporary))
+            }
+        };
+        Ok(Self { file, stdout: std::io::stdout() })
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match &mut self.file {
+            Some((_, file)) => file,
+            None => &mut self.stdout,
+        }
+    }
+
+    fn keep(self, exit: Exit) -> anyhow::Result<Exit> {
+        if let Some((path, file)) = self.file {
+            file.persist(&path).with_context(|| format!("the report cannot be written to {}", path.display()))?;
+        }
+        Ok(exit)
+    }
+}
+
+/// As for any file that a program makes; a temporary one would be for its owner alone.
+fn report_permissions() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::Permissions::from_mode(0o644)
+}
+
+/// A progress bar on standard error.
+struct Bar(Mutex<ProgressBar>);
+
+impl Bar {
+    /// Only a terminal gets one.
+    fn on_terminal() -> Option<Self> {
+        std::io::stderr().is_terminal().then(|| Self(Mutex::new(ProgressBar::hidden())))
+    }
+
+    fn bar(&self) -> ProgressBar {
+        self.0.lock().map(|bar| bar.clone()).unwrap_or_else(|_| ProgressBar::hidden())
+    }
+
+    fn clear(&self) {
+        self.bar().finish_and_clear();
+    }
+}
+
+impl Progress for Bar {
+    fn is_watched(&self) -> bool {
+        true
+    }
+
+    fn begin(&self, tenant_id: &str, run_date: NaiveDate, due: u64) {
+        self.clear();
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} due, {per_sec}, {eta} left");
+        let bar = ProgressBar::new(due).with_message(format!("{tenant_id} {run_date}"));
+        if let Ok(mut shown) = self.0.lock() {
+            *shown = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        }
+    }
+
+    fn advance(&self, subjects: u64) {
+        self.bar().inc(subjects);
+    }
+}

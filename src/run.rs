@@ -1,0 +1,422 @@
+//! The day on one screen: what is due is read, planned, written and reported, batch by batch.
+//!
+//! ```text
+//! reader task ── due subjects ──► plan (pure) ──► apply, one transaction a batch ──► report
+//!                                   │
+//!                                   └── a dry run stops here
+//! ```
+//!
+//! While one batch is being committed the next is read and planned. Memory stays flat however many subjects there are. A crash
+//! at any instruction leaves whole batches only; the next run finds them on record and goes on.
+
+mod overlay;
+mod reader;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use chrono::NaiveDate;
+use tokio::task::JoinHandle;
+
+use crate::clock::{self, Clock};
+use crate::domain::calendar::local_date;
+use crate::domain::payment::MailPlan;
+use crate::domain::plan::{Outcome, PlanContext, PlanHasher, SubjectPlan, plan};
+use crate::domain::report::{Delivery, RunReport, Tally, TenantReport};
+use crate::domain::{Subject, SubjectKind};
+use crate::render::payment::WirePayment;
+use crate::render::report::ReportFormat;
+use crate::render::spool::PaymentSpool;
+use crate::store::due::{Due, DueReader, Position};
+use crate::store::ledger::{Batch, Numbers};
+use crate::store::runs::RunStart;
+use crate::store::{Store, StoreError};
+
+use overlay::Overlay;
+use reader::{Read, View, spawn_reader};
+pub use schedule::{DateWork, Dates, Overdue, Refused, Schedule, TenantWork};
+
+/// How a run is made, whatever it is for.
+#[derive(Debug, Clone)]
+pub struct RunSettings {
+    pub dry_run: bool,
+    /// About how many rentals one transaction holds; a group is never split.
+    pub batch_rentals: usize,
+    /// Who started it, for the record.
+    pub requested_by: String,
+    /// Only this subject: a retry.
+    pub only: Option<Subject>,
+    /// The plan that the user has seen; kept with the run, so that it can be continued after a crash.
+    pub expected_plan: Option<String>,
+    /// What the report will be written as: it says how many payments are kept for it.
+    pub format: ReportFormat,
+}
+
+/// Is told how far a run is.
+pub trait Progress: Send + Sync {
+    /// Whether anybody looks: counting what is due costs a query.
+    fn is_watched(&self) -> bool;
+    /// A tenant's date begins, with so many subjects due.
+    fn begin(&self, tenant_id: &str, run_date: NaiveDate, due: u64);
+    /// So many more subjects are done.
+    fn advance(&self, subjects: u64);
+}
+
+/// Nobody looks.
+pub struct Unwatched;
+
+impl Progress for Unwatched {
+    fn is_watched(&self) -> bool {
+        false
+    }
+
+    fn begin(&self, _: &str, _: NaiveDate, _: u64) {}
+
+    fn advance(&self, _: u64) {}
+}
+
+/// The report of one date, with the payments of each tenant in the same order.
+pub struct DateOutcome {
+    pub report: RunReport,
+    pub payments: Vec<PaymentSpool>,
+    /// One a date, shared by its tenants.
+    pub run_id: String,
+}
+
+/// Runs dates in order; in a dry run, on one view of the ledger and as the earlier dates would have left it (rule 18).
+pub struct Runner<'a> {
+    store: &'a Store,
+    clock: &'a dyn Clock,
+    progress: &'a dyn Progress,
+    settings: RunSettings,
+    /// Absent while a date reads, and after one failed.
+    view: Option<View>,
+    overlays: BTreeMap<String, Overlay>,
+}
+
+impl<'a> Runner<'a> {
+    pub fn new(store: &'a Store, clock: &'a dyn Clock, progress: &'a dyn Progress, settings: RunSettings) -> Self {
+        let view = if settings.dry_run { View::fixed(store) } else { View::fresh(store) };
+        Self { store, clock, progress, settings, view: Some(view), overlays: BTreeMap::new() }
+    }
+
+    /// Runs one date for its tenants, or only plans it in a dry run. What was committed before an error stays.
+    pub async fn run_date(&mut self, work: &DateWork) -> anyhow::Result<DateOutcome> {
+        let run_id = uuid::Uuid::now_v7().to_string();
+        let mut hasher = PlanHasher::default();
+        let (mut tenants, mut payments) = (Vec::new(), Vec::new());
+        for tenant_work in &work.tenants {
+            let mut run = TenantRun::new(self, tenant_work, &run_id, &mut hasher);
+            let (report, spool) = match run.bill().await {
+                Ok(()) => run.into_report(),
+                Err(error) => {
+                    run.record_failure(&error).await;
+                    let (tenant_id, date) = (&tenant_work.tenant.tenant_id, tenant_work.run_date);
+                    return Err(error.context(format!("the run of tenant {tenant_id} for {date} could not go on")));
+                }
+            };
+            tenants.push(report);
+            payments.push(spool);
+        }
+        let plan_hash = hasher.finish();
+        let report = RunReport { dry_run: self.settings.dry_run, plan_hash, run_date: work.named_date, tenants };
+        Ok(DateOutcome { report, payments, run_id })
+    }
+}
+
+/// One tenant's date while it runs.
+struct TenantRun<'r, 'a> {
+    runner: &'r mut Runner<'a>,
+    work: &'r TenantWork,
+    run_id: &'r str,
+    /// Of all tenants of the date.
+    hasher: &'r mut PlanHasher,
+    /// Of this tenant alone, for the run's record.
+    own_hasher: PlanHasher,
+    spool: PaymentSpool,
+    report: TenantReport,
+    tally: Tally,
+    batches: i64,
+}
+
+/// A planned batch on its way into the database.
+struct InFlight {
+    batch: Arc<Batch>,
+    before: Position,
+    after: Position,
+    tally_before: Tally,
+    /// `None` where there is nothing to write.
+    commit: Option<JoinHandle<Result<Numbers, StoreError>>>,
+}
+
+/// How often one batch is tried before the run fails.
+const ATTEMPTS_MAX: u32 = 10;
+
+impl<'r, 'a> TenantRun<'r, 'a> {
+    fn new(
+        runner: &'r mut Runner<'a>,
+        work: &'r TenantWork,
+        run_id: &'r str,
+        hasher: &'r mut PlanHasher,
+    ) -> Self {
+        let report = TenantReport {
+            tenant_id: work.tenant.tenant_id.clone(),
+            tenant_name: work.tenant.name.clone(),
+            run_date: work.run_date,
+            skipped: Vec::new(),
+            parked: Vec::new(),
+            withheld: Vec::new(),
+            already_billed: 0,
+            never_charged: 0,
+            totals: BTreeMap::new(),
+            delivery: Delivery::default(),
+        };
+        let spool = runner.settings.format.spool();
+        let own_hasher = PlanHasher::default();
+        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally: Tally::default(), batches: 0 }
+    }
+
+    async fn bill(&mut self) -> anyhow::Result<()> {
+        let tenant = self.work.tenant.clone();
+        let run_date = self.work.run_date;
+        if !self.runner.settings.dry_run {
+            self.begin().await?;
+        }
+        let mut view = self.runner.view.take().ok_or_else(|| anyhow!("an earlier date failed"))?;
+        let issue_date = self.issue_date(&mut view).await?;
+        let passed_over = view.session().await?.count_passed_over(&tenant, run_date).await?;
+        self.report.never_charged = passed_over.saturating_sub(self.overlay().passed_over(&tenant, run_date));
+        if self.runner.progress.is_watched() {
+            let due = view.session().await?.count_due(&tenant, run_date).await?;
+            self.runner.progress.begin(&tenant.tenant_id, run_date, due);
+        }
+        view.release().await;
+
+        let settings = &self.runner.settings;
+        let due = DueReader::new(&tenant, run_date, settings.only.clone());
+        let (mut batches, reader) = spawn_reader(view, due, settings.batch_rentals);
+        let mut in_flight: Option<InFlight> = None;
+        while let Some(read) = batches.recv().await {
+            let Read { before, after, due } = read?;
+            let subjects = self.plan(due, issue_date);
+            if let Some(earlier) = in_flight.take() {
+                self.finish(earlier).await?;
+            }
+            in_flight = Some(self.start(subjects, before, after));
+        }
+        if let Some(last) = in_flight {
+            self.finish(last).await?;
+        }
+        self.runner.view = Some(reader.await.context("the reading task failed")?);
+        if !self.runner.settings.dry_run {
+            self.complete().await?;
+        }
+        Ok(())
+    }
+
+    fn overlay(&mut self) -> &mut Overlay {
+        self.runner.overlays.entry(self.work.tenant.tenant_id.clone()).or_default()
+    }
+
+    /// The day on which invoices are issued (rule 19): the tenant's real today; for a dry run of a later date, that date.
+    async fn issue_date(&self, view: &mut View) -> anyhow::Result<NaiveDate> {
+        let tenant = &self.work.tenant;
+        let today = local_date(self.runner.clock.now(), tenant.time_zone);
+        let day = if self.runner.settings.dry_run { today.max(self.work.run_date) } else { today };
+        Ok(view.session().await?.issue_date(tenant, day).await?)
+    }
+
+    fn plan(&mut self, due: Vec<Due>, issue_date: NaiveDate) -> Vec<(SubjectPlan, bool)> {
+        let (mut subjects, recorded): (Vec<_>, Vec<bool>) = due.into_iter().map(|d| (d.subject, d.recorded)).unzip();
+        let run_date = self.work.run_date;
+        if self.runner.settings.dry_run {
+            self.overlay().apply(run_date, &mut subjects);
+        }
+        let planned = plan(PlanContext { tenant: &self.work.tenant, run_date, issue_date }, &subjects);
+        if self.runner.settings.dry_run && self.work.more_dates_follow {
+            self.overlay().record(run_date, subjects, &planned);
+        }
+        planned.subjects.into_iter().zip(recorded).collect()
+    }
+
+    /// Sends a planned batch to the database without waiting for it.
+    fn start(&mut self, subjects: Vec<(SubjectPlan, bool)>, before: Position, after: Position) -> InFlight {
+        let tally_before = self.tally.clone();
+        subjects.iter().for_each(|(subject, _)| self.tally.count(subject));
+        let batch = Arc::new(Batch {
+            tenant: self.work.tenant.clone(),
+            run_id: self.run_id.to_owned(),
+            run_date: self.work.run_date,
+            now: clock::micros(self.runner.clock.now()),
+            subjects,
+            batches_before: self.batches,
+            tally: self.tally.clone(),
+        });
+        let writes = !self.runner.settings.dry_run && !batch.is_on_record();
+        self.batches += i64::from(writes);
+        let commit = writes.then(|| tokio::spawn(commit(self.runner.store.clone(), batch.clone())));
+        InFlight { batch, before, after, tally_before, commit }
+    }
+
+    /// Waits for a batch and reports it; one that met somebody else's writes is read, planned and written again.
+    async fn finish(&mut self, mut in_flight: InFlight) -> anyhow::Result<()> {
+        let mut attempts = 0;
+        loop {
+            let Some(commit) = in_flight.commit.take() else { return self.report_batch(&in_flight.batch, None) };
+            match commit.await.context("the writing task failed")? {
+                Ok(numbers) => return self.report_batch(&in_flight.batch, Some(&numbers)),
+                Err(error @ (StoreError::Conflict | StoreError::Busy(_))) if attempts < ATTEMPTS_MAX => {
+                    attempts += 1;
+                    tracing::debug!(%error, attempts, "a batch is planned again");
+                    tokio::time::sleep(pause(attempts)).await;
+                    in_flight = self.again(in_flight).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads and plans the subjects of a batch once more, as the ledger is now.
+    async fn again(&mut self, failed: InFlight) -> anyhow::Result<InFlight> {
+        self.tally = failed.tally_before;
+        self.batches = failed.batch.batches_before;
+        let mut view = View::fresh(self.runner.store);
+        let issue_date = self.issue_date(&mut view).await?;
+        let mut reader = DueReader::new(&self.work.tenant, self.work.run_date, self.runner.settings.only.clone());
+        reader.seek(&failed.before);
+        let due = reader.next_batch(view.session().await?, usize::MAX, Some(&failed.after)).await?;
+        view.release().await;
+        let subjects = self.plan(due, issue_date);
+        Ok(self.start(subjects, failed.before, failed.after))
+    }
+
+    fn report_batch(&mut self, batch: &Batch, numbers: Option<&Numbers>) -> anyhow::Result<()> {
+        let tenant_id = &self.work.tenant.tenant_id;
+        let created_at = clock::instant(batch.now).unwrap_or_default();
+        for (index, payment) in batch.payments().enumerate() {
+            self.hasher.add(tenant_id, payment);
+            self.own_hasher.add(tenant_id, payment);
+            match payment.mail {
+                MailPlan::None => {}
+                MailPlan::To(_) => self.report.delivery.waiting += 1,
+                MailPlan::Undeliverable => self.report.delivery.undeliverable += 1,
+            }
+            self.spool.push_with(|| {
+                let number = numbers.map(|numbers| numbers.number(index));
+                WirePayment::new(tenant_id, payment, number.as_deref(), created_at)
+            })?;
+        }
+        for (plan, _) in &batch.subjects {
+            let caught_up = plan.first_charged.iter().filter(|first| first.passed_over).count() as u64;
+            self.report.never_charged = self.report.never_charged.saturating_sub(caught_up);
+            self.report.withheld.extend(plan.withheld.iter().cloned());
+            match &plan.outcome {
+                Outcome::Skipped(code) if plan.subject.kind == SubjectKind::Group => {
+                    self.report.skipped.push((plan.subject.clone(), *code));
+                }
+                Outcome::Parked(parked) => self.report.parked.push((plan.subject.clone(), parked.problem.clone())),
+                _ => {}
+            }
+        }
+        self.runner.progress.advance(batch.subjects.len() as u64);
+        Ok(())
+    }
+
+    fn into_report(mut self) -> (TenantReport, PaymentSpool) {
+        self.report.skipped.sort_by(|a, b| a.0.cmp(&b.0));
+        self.report.parked.sort_by(|a, b| a.0.cmp(&b.0));
+        self.report.withheld.sort_by(|a, b| a.rental_id.cmp(&b.rental_id));
+        self.report.already_billed = self.tally.already_billed;
+        self.report.totals = self.tally.totals;
+        (self.report, self.spool)
+    }
+
+    async fn begin(&self) -> Result<(), StoreError> {
+        let work = self.work.clone();
+        let settings = self.runner.settings.clone();
+        let (run_id, now) = (self.run_id.to_owned(), clock::micros(self.runner.clock.now()));
+        let begin = self.runner.store.with_tx(move |tx| {
+            Box::pin(async move {
+                let start = RunStart {
+                    run_id: &run_id,
+                    run_date: work.run_date,
+                    kind: work.kind,
+                    requested_by: &settings.requested_by,
+                    subject: settings.only.as_ref(),
+                    expected_plan: settings.expected_plan.as_deref(),
+                    now,
+                };
+                tx.insert_run(&work.tenant.tenant_id, &start).await
+            })
+        });
+        begin.await
+    }
+
+    async fn complete(&self) -> Result<(), StoreError> {
+        let work = self.work.clone();
+        let only = self.runner.settings.only.clone();
+        let (run_id, now) = (self.run_id.to_owned(), clock::micros(self.runner.clock.now()));
+        let (tally, plan_hash) = (self.tally.clone(), self.own_hasher.finish());
+        let never_charged = self.report.never_charged;
+        let complete = self.runner.store.with_tx(move |tx| {
+            Box::pin(async move {
+                let tenant_id = &work.tenant.tenant_id;
+                tx.settle_parked(tenant_id, &run_id, work.run_date, only.as_ref(), now).await?;
+                if only.is_none() {
+                    tx.complete_date(tenant_id, work.run_date, &run_id, now).await?;
+                }
+                tx.complete_run(tenant_id, &run_id, &tally, never_charged, &plan_hash, now).await
+            })
+        });
+        complete.await
+    }
+
+    /// Notes why a run could not go on; if even that fails, the next run finds its row without a sign of life.
+    async fn record_failure(&self, error: &anyhow::Error) {
+        if self.runner.settings.dry_run {
+            return;
+        }
+        let (tenant_id, run_id) = (self.work.tenant.tenant_id.clone(), self.run_id.to_owned());
+        let (text, now) = (format!("{error:#}"), clock::micros(self.runner.clock.now()));
+        let note = self.runner.store.with_tx(move |tx| {
+            Box::pin(async move { tx.fail_run(&tenant_id, &run_id, &text, now).await })
+        });
+        if let Err(error) = note.await {
+            tracing::debug!(%error, "the failed run could not be recorded");
+        }
+    }
+}
+
+/// Writes a batch; what became of one whose commit was cut off is read, never guessed.
+async fn commit(store: Store, batch: Arc<Batch>) -> Result<Numbers, StoreError> {
+    let to_write = batch.clone();
+    let result = store.with_tx(move |tx| Box::pin(async move { tx.apply(&to_write).await })).await;
+    let Err(StoreError::UnknownCommit(_)) = &result else { return result };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match find_commit(&store, &batch).await {
+            Ok(Some(numbers)) => return Ok(numbers),
+            Ok(None) => return Err(StoreError::Conflict),
+            Err(error) if attempts >= ATTEMPTS_MAX => return Err(error),
+            Err(_) => tokio::time::sleep(pause(attempts)).await,
+        }
+    }
+}
+
+/// The numbers of a batch if it was committed.
+async fn find_commit(store: &Store, batch: &Batch) -> Result<Option<Numbers>, StoreError> {
+    let mut session = store.read().await?;
+    let committed = session.committed_batches(&batch.tenant.tenant_id, &batch.run_id).await?;
+    let numbers = if committed > batch.batches_before { Some(session.find_numbers(batch).await?) } else { None };
+    session.end().await;
+    Ok(numbers)
+}
+
+/// How long to wait before the next attempt: doubling from 20 ms up to 2 s. Racing runs differ enough by themselves.
+fn pause(attempts: u32) -> Duration {
+    Duration::from_millis(20 << attempts.min(7)).min(Duration::from_secs(2))
+}

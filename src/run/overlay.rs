@@ -1,0 +1,76 @@
+//! What the earlier dates of a dry run would have written, so that each later date is planned on it (rule 18).
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::NaiveDate;
+
+use crate::domain::plan::{DueSubject, History, Mark, Outcome, Plan, passed_over};
+use crate::domain::{BillingDay, BillingPeriod, Rental, Subject, Tenant};
+
+/// One tenant's planned writes, kept in memory: only a dry run of several dates fills it.
+#[derive(Default)]
+pub(super) struct Overlay {
+    lines: HashMap<String, Vec<BillingPeriod>>,
+    marks: HashMap<String, Vec<(BillingPeriod, Mark)>>,
+    billed: HashSet<(Subject, BillingPeriod)>,
+    /// Rentals that got the first line of their life, with their subject's day.
+    first_charged: Vec<(Rental, BillingDay)>,
+}
+
+impl Overlay {
+    /// Shows the subjects of a date as the dates before it would have left them.
+    pub fn apply(&self, run_date: NaiveDate, due: &mut [DueSubject]) {
+        let period = BillingPeriod::of(run_date);
+        for subject in due {
+            subject.already_billed |= self.billed.contains(&(subject.subject.clone(), period));
+            for rental in subject.rentals.iter_mut().flatten() {
+                self.apply_to(&rental.rental.rental_id, period, &mut rental.history);
+            }
+        }
+    }
+
+    fn apply_to(&self, rental_id: &str, period: BillingPeriod, history: &mut History) {
+        for &(marked, mark) in self.marks.get(rental_id).into_iter().flatten() {
+            history.add_mark(marked, mark);
+        }
+        for &charged in self.lines.get(rental_id).into_iter().flatten() {
+            history.add_line(period, charged);
+        }
+    }
+
+    /// Adds what a date's plan would write.
+    pub fn record(&mut self, run_date: NaiveDate, due: Vec<DueSubject>, plan: &Plan) {
+        let period = BillingPeriod::of(run_date);
+        for (due, planned) in due.into_iter().zip(&plan.subjects) {
+            for withheld in &planned.withheld {
+                let marks = withheld.periods.iter().map(|&p| (p, Mark::Withheld));
+                self.marks.entry(withheld.rental_id.clone()).or_default().extend(marks);
+            }
+            match &planned.outcome {
+                Outcome::Billed(payment) => {
+                    self.billed.insert((planned.subject.clone(), period));
+                    for line in &payment.lines {
+                        self.lines.entry(line.rental_id.clone()).or_default().push(line.billing_period);
+                    }
+                }
+                Outcome::Parked(parked) => {
+                    for (rental_id, period) in &parked.charges {
+                        self.marks.entry(rental_id.clone()).or_default().push((*period, Mark::Parked));
+                    }
+                }
+                Outcome::AlreadyBilled | Outcome::Skipped(_) | Outcome::NotDue => {}
+            }
+            if !planned.first_charged.is_empty() {
+                let first: HashSet<&str> = planned.first_charged.iter().map(|f| f.rental_id.as_str()).collect();
+                let rentals = due.rentals.into_iter().flatten().map(|due| due.rental);
+                self.first_charged
+                    .extend(rentals.filter(|r| first.contains(r.rental_id.as_str())).map(|r| (r, due.day)));
+            }
+        }
+    }
+
+    /// How many of the rentals that the database still counts as passed over were charged by an earlier date.
+    pub fn passed_over(&self, tenant: &Tenant, run_date: NaiveDate) -> u64 {
+        self.first_charged.iter().filter(|(rental, day)| passed_over(rental, *day, tenant, run_date)).count() as u64
+    }
+}

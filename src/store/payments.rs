@@ -1,0 +1,176 @@
+//! Reading payments back, with their lines.
+
+use std::collections::HashMap;
+
+use chrono::NaiveDate;
+use sqlx::FromRow;
+
+use crate::domain::payment::{MailPlan, PaymentStatus};
+use crate::domain::plan::BadRecord;
+use crate::domain::{BillingPeriod, Currency, Payment, PaymentLine, Subject, SubjectKind, TaxTreatment};
+
+use super::{Result, Session, dialect, on};
+
+/// A payment as it is stored: what the planner made, the number it was given, and when.
+#[derive(Debug)]
+pub struct StoredPayment {
+    pub payment: Payment,
+    pub invoice_number: Option<String>,
+    /// Microseconds UTC.
+    pub created_at: i64,
+}
+
+#[derive(FromRow)]
+struct PaymentRow {
+    payment_id: String,
+    subject_kind: String,
+    subject_id: String,
+    customer_id: String,
+    subject_name: String,
+    billing_period: String,
+    currency: String,
+    subtotal: i64,
+    tax_amount: i64,
+    total: i64,
+    tax_rate_ppm: i64,
+    tax_treatment: String,
+    status: String,
+    issue_date: Option<NaiveDate>,
+    due_date: NaiveDate,
+    invoice_number: Option<String>,
+    seller_party: Option<String>,
+    buyer_party: Option<String>,
+    created_at: i64,
+    sort_key: String,
+}
+
+#[derive(FromRow)]
+struct LineRow {
+    payment_id: String,
+    rental_id: String,
+    billing_period: String,
+    amount: i64,
+    tax_amount: i64,
+    arrears: bool,
+    product_name: Option<String>,
+    serial_number: Option<String>,
+}
+
+/// A position among a run's payments.
+#[derive(Debug, Clone, Default)]
+pub struct PaymentPosition(String, String, String);
+
+/// Payments in one page.
+const PAGE: i64 = 500;
+
+impl Session {
+    /// The next payments that a run made, in report order; empty at the end.
+    pub async fn list_run_payments(
+        &mut self,
+        tenant_id: &str,
+        run_id: &str,
+        run_date: NaiveDate,
+        after: &mut PaymentPosition,
+    ) -> Result<Vec<StoredPayment>> {
+        let rows: Vec<PaymentRow> = on!(self, |conn| sqlx::query_as::<Db, PaymentRow>(
+            "select p.payment_id, p.subject_kind, p.subject_id, p.customer_id, p.subject_name, p.billing_period,
+                    p.currency, p.subtotal, p.tax_amount, p.total, p.tax_rate_ppm, p.tax_treatment, p.status,
+                    p.issue_date, p.due_date, p.invoice_number, p.seller_party, p.buyer_party, p.created_at,
+                    p.subject_id || ':' as sort_key
+             from outcomes o
+             join payments p on p.tenant_id = o.tenant_id and p.payment_id = o.payment_id
+             where o.tenant_id = $1 and o.run_date = $2 and o.run_id = $3 and o.outcome = 'billed'
+               and (p.customer_id, p.subject_kind, p.subject_id || ':') > ($4, $5, $6)
+             order by p.customer_id, p.subject_kind, p.subject_id || ':'
+             limit $7"
+        )
+        .bind(tenant_id)
+        .bind(run_date)
+        .bind(run_id)
+        .bind(&after.0)
+        .bind(&after.1)
+        .bind(&after.2)
+        .bind(PAGE)
+        .fetch_all(conn)
+        .await?);
+        if let Some(last) = rows.last() {
+            *after = PaymentPosition(last.customer_id.clone(), last.subject_kind.clone(), last.sort_key.clone());
+        }
+        let ids: Vec<String> = rows.iter().map(|row| row.payment_id.clone()).collect();
+        let mut lines = self.lines_by_payment(tenant_id, &ids).await?;
+        rows.into_iter()
+            .map(|row| {
+                let lines = lines.remove(&row.payment_id).unwrap_or_default();
+                stored(row, lines).map_err(|bad| {
+                    anyhow::anyhow!("the stored {} {} cannot be read: {} is '{}'", bad.kind, bad.id, bad.field, bad.value)
+                        .into()
+                })
+            })
+            .collect()
+    }
+
+    async fn lines_by_payment(&mut self, tenant_id: &str, ids: &[String]) -> Result<HashMap<String, Vec<LineRow>>> {
+        let rows: Vec<LineRow> = on!(self, |conn| dialect::with_keys::<Db>(
+            "select payment_id, rental_id, billing_period, amount, tax_amount, arrears, product_name, serial_number
+             from payment_lines
+             where tenant_id = $2 and payment_id in $keys
+             order by payment_id, rental_id, billing_period",
+            ids
+        )
+        .bind(tenant_id)
+        .try_map(|row| LineRow::from_row(&row))
+        .fetch_all(conn)
+        .await?);
+        let mut lines: HashMap<String, Vec<LineRow>> = HashMap::new();
+        for row in rows {
+            lines.entry(row.payment_id.clone()).or_default().push(row);
+        }
+        Ok(lines)
+    }
+}
+
+fn stored(row: PaymentRow, lines: Vec<LineRow>) -> Result<StoredPayment, BadRecord> {
+    let bad = |field: &str, value: &str| BadRecord {
+        kind: "payment",
+        id: row.payment_id.clone(),
+        field: field.to_owned(),
+        value: value.to_owned(),
+    };
+    let period = |text: &str| BillingPeriod::parse(text).ok_or_else(|| bad("billingPeriod", text));
+    let lines = lines.into_iter().map(|line| {
+        Ok(PaymentLine {
+            billing_period: period(&line.billing_period)?,
+            product_name: line.product_name.unwrap_or_else(|| line.rental_id.clone()),
+            rental_id: line.rental_id,
+            amount: line.amount,
+            tax_amount: line.tax_amount,
+            arrears: line.arrears,
+            serial_number: line.serial_number,
+        })
+    });
+    let payment = Payment {
+        subject: Subject {
+            kind: SubjectKind::parse(&row.subject_kind).ok_or_else(|| bad("subjectKind", &row.subject_kind))?,
+            id: row.subject_id.clone(),
+        },
+        billing_period: period(&row.billing_period)?,
+        currency: Currency::from_code(&row.currency).ok_or_else(|| bad("currency", &row.currency))?,
+        tax_treatment: TaxTreatment::parse(&row.tax_treatment)
+            .ok_or_else(|| bad("taxTreatment", &row.tax_treatment))?,
+        status: PaymentStatus::parse(&row.status).ok_or_else(|| bad("status", &row.status))?,
+        lines: lines.collect::<Result<_, BadRecord>>()?,
+        issue_date: row.issue_date.unwrap_or(row.due_date),
+        payment_id: row.payment_id.clone(),
+        customer_id: row.customer_id,
+        subject_name: row.subject_name,
+        subtotal: row.subtotal,
+        tax_amount: row.tax_amount,
+        total: row.total,
+        tax_rate_ppm: row.tax_rate_ppm,
+        due_date: row.due_date,
+        seller_party: row.seller_party.unwrap_or_default(),
+        buyer_party: row.buyer_party.unwrap_or_default(),
+        mail: MailPlan::None,
+    };
+    Ok(StoredPayment { payment, invoice_number: row.invoice_number, created_at: row.created_at })
+}
