@@ -1,3 +1,4 @@
 //! billday bills rented devices: one consolidated payment per billing group, on its day, exactly once.
 
 pub mod domain;
+pub mod render;
