@@ -1,7 +1,25 @@
 //! billday bills rented devices: one consolidated payment per billing group, on its day, exactly once.
+//!
+//! Read in this order: [`domain`] is what billing means, [`run`] is the day on one screen, [`store`] is where it is kept;
+//! the rest brings data in, shows it and sends it. Imports point down, never up and never sideways:
+//!
+//! ```text
+//! level 4   cli
+//! level 2   run    deliver    import
+//! level 1   store  render  mail  clock  config  telemetry
+//! level 0   domain
+//! ```
+
+#![forbid(unsafe_code)]
 
 pub mod domain;
-pub mod store;
+
 pub mod clock;
+pub mod config;
 pub mod render;
+pub mod store;
+pub mod telemetry;
+
 pub mod run;
+
+pub mod cli;

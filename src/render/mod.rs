@@ -1,0 +1,18 @@
+//! How things look to people and programs: wire objects and reports, made from domain values and nothing else.
+//!
+//! ```text
+//! domain::Payment ──► WirePayment ──► PaymentSpool (on disk) ──┐
+//!                     domain::RunReport ───────────────────────┴──► table, JSON, CSV or HTML
+//! ```
+//!
+//! Nothing here reads a clock or a database; whoever calls gives the instants and the place to write to.
+
+pub mod payment;
+pub mod report;
+pub mod spool;
+
+mod text;
+
+pub use payment::{WireLine, WirePayment};
+pub use report::{ReportFormat, ReportWriter};
+pub use spool::PaymentSpool;
