@@ -1,4 +1,7 @@
 //! All tests that need a database, a file or the whole program, in one binary.
 
-mod store;
 mod support;
+
+mod architecture;
+mod migrations;
+mod store;

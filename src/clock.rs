@@ -1,0 +1,125 @@
+//! The only door to the present: whoever needs to know what time it is gets a [`Clock`].
+//!
+//! Instants are whole microseconds, the finest that both databases keep, so that what was written is what is read.
+
+use std::env;
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use anyhow::{Context, anyhow};
+use chrono::{DateTime, Utc};
+
+/// Says what time it is.
+pub trait Clock: Send + Sync {
+    /// The present, in whole microseconds.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The time of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that time comes from")]
+    fn now(&self) -> DateTime<Utc> {
+        whole_micros(Utc::now())
+    }
+}
+
+/// A clock that stands still until it is set, for tests and benches.
+#[derive(Debug)]
+pub struct FixedClock {
+    micros: AtomicI64,
+}
+
+impl FixedClock {
+    /// A clock that shows `instant`.
+    pub fn at(instant: DateTime<Utc>) -> Self {
+        Self { micros: AtomicI64::new(micros(instant)) }
+    }
+
+    /// Moves it to `instant`, forward or back.
+    pub fn set(&self, instant: DateTime<Utc>) {
+        self.micros.store(micros(instant), Ordering::SeqCst);
+    }
+}
+
+impl Clock for FixedClock {
+    fn now(&self) -> DateTime<Utc> {
+        // Only instants go in, so what comes out is one.
+        instant(self.micros.load(Ordering::SeqCst)).unwrap_or(DateTime::UNIX_EPOCH)
+    }
+}
+
+/// The instant as the databases keep it: microseconds since 1970.
+pub fn micros(instant: DateTime<Utc>) -> i64 {
+    instant.timestamp_micros()
+}
+
+/// The instant that [`micros`] wrote; `None` beyond the years that dates have.
+pub fn instant(micros: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(micros)
+}
+
+fn whole_micros(now: DateTime<Utc>) -> DateTime<Utc> {
+    instant(micros(now)).unwrap_or(now)
+}
+
+/// A testing aid, not a setting: the instant (RFC 3339) at which the program then lives for good.
+const TEST_NOW: &str = "BILLDAY_TEST_NOW";
+
+/// The clock that the program runs by: the machine's, unless a test says otherwise.
+pub fn from_environment() -> anyhow::Result<Box<dyn Clock + Send + Sync>> {
+    from_value(env::var_os(TEST_NOW))
+}
+
+fn from_value(value: Option<OsString>) -> anyhow::Result<Box<dyn Clock + Send + Sync>> {
+    let Some(value) = value else { return Ok(Box::new(SystemClock)) };
+    let text = value.to_str().ok_or_else(|| anyhow!("{TEST_NOW} is not UTF-8"))?;
+    let instant = DateTime::parse_from_rfc3339(text)
+        .with_context(|| format!("{TEST_NOW} should be an instant like 2026-01-31T06:00:00Z, not {text:?}"))?;
+    Ok(Box::new(FixedClock::at(instant.to_utc())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        DateTime::parse_from_rfc3339(text).unwrap().to_utc()
+    }
+
+    #[test]
+    fn the_present_is_whole_microseconds_and_survives_the_database() {
+        let now = SystemClock.now();
+        assert_eq!(now.timestamp_subsec_nanos() % 1000, 0);
+        assert_eq!(instant(micros(now)), Some(now));
+        let fine = at("2026-01-31T06:00:00.123456789Z");
+        assert_eq!(whole_micros(fine), at("2026-01-31T06:00:00.123456Z"));
+        assert_eq!(instant(micros(at("1969-12-31T23:59:59.999999Z"))), Some(at("1969-12-31T23:59:59.999999Z")));
+        assert_eq!(instant(i64::MAX), None);
+    }
+
+    #[test]
+    fn a_fixed_clock_stands_still_until_it_is_set() {
+        let clock = FixedClock::at(at("2026-01-31T06:00:00Z"));
+        assert_eq!(clock.now(), clock.now());
+        clock.set(at("2025-12-31T23:00:00.5Z"));
+        assert_eq!(clock.now(), at("2025-12-31T23:00:00.5Z"));
+    }
+
+    #[test]
+    fn a_test_makes_the_program_live_at_an_instant() {
+        let clock = from_value(Some("2026-03-29T03:00:00+02:00".into())).unwrap();
+        assert_eq!(clock.now(), at("2026-03-29T01:00:00Z"));
+        assert!(from_value(None).unwrap().now() > at("2025-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_wrong_instant_is_refused_with_the_form_that_it_should_have() {
+        for bad in ["", "2026-01-31", "tomorrow"] {
+            let error = from_value(Some(bad.into())).err().unwrap().to_string();
+            assert!(error.contains("BILLDAY_TEST_NOW") && error.contains("2026-01-31T06:00:00Z"), "{error}");
+        }
+    }
+}
