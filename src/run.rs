@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use tokio::task::JoinHandle;
 
 use crate::clock::{self, Clock};
@@ -105,7 +105,7 @@ impl<'a> Runner<'a> {
 
     /// Runs one date for its tenants, or only plans it in a dry run. What was committed before an error stays.
     pub async fn run_date(&mut self, work: &DateWork) -> anyhow::Result<DateOutcome> {
-        let run_id = uuid::Uuid::now_v7().to_string();
+        let run_id = run_id(self.clock.now());
         let mut hasher = PlanHasher::default();
         let (mut tenants, mut payments) = (Vec::new(), Vec::new());
         for tenant_work in &work.tenants {
@@ -156,12 +156,7 @@ struct InFlight {
 const ATTEMPTS_MAX: u32 = 10;
 
 impl<'r, 'a> TenantRun<'r, 'a> {
-    fn new(
-        runner: &'r mut Runner<'a>,
-        work: &'r TenantWork,
-        run_id: &'r str,
-        hasher: &'r mut PlanHasher,
-    ) -> Self {
+    fn new(runner: &'r mut Runner<'a>, work: &'r TenantWork, run_id: &'r str, hasher: &'r mut PlanHasher) -> Self {
         let report = TenantReport {
             tenant_id: work.tenant.tenant_id.clone(),
             tenant_name: work.tenant.name.clone(),
@@ -381,9 +376,10 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         }
         let (tenant_id, run_id) = (self.work.tenant.tenant_id.clone(), self.run_id.to_owned());
         let (text, now) = (format!("{error:#}"), clock::micros(self.runner.clock.now()));
-        let note = self.runner.store.with_tx(move |tx| {
-            Box::pin(async move { tx.fail_run(&tenant_id, &run_id, &text, now).await })
-        });
+        let note = self
+            .runner
+            .store
+            .with_tx(move |tx| Box::pin(async move { tx.fail_run(&tenant_id, &run_id, &text, now).await }));
         if let Err(error) = note.await {
             tracing::debug!(%error, "the failed run could not be recorded");
         }
@@ -414,6 +410,12 @@ async fn find_commit(store: &Store, batch: &Batch) -> Result<Option<Numbers>, St
     let numbers = if committed > batch.batches_before { Some(session.find_numbers(batch).await?) } else { None };
     session.end().await;
     Ok(numbers)
+}
+
+/// A new id that sorts by time.
+fn run_id(now: DateTime<Utc>) -> String {
+    let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, now.timestamp() as u64, now.timestamp_subsec_nanos());
+    uuid::Uuid::new_v7(timestamp).to_string()
 }
 
 /// How long to wait before the next attempt: doubling from 20 ms up to 2 s. Racing runs differ enough by themselves.

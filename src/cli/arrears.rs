@@ -72,7 +72,8 @@ async fn list(app: &App, tenant: Option<String>) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let this_period = |tenant_id: &str| {
-        let zone = tenants.iter().find(|(id, _)| id == tenant_id).and_then(|(_, t)| t.as_ref().ok()).map(|t| t.time_zone);
+        let zone =
+            tenants.iter().find(|(id, _)| id == tenant_id).and_then(|(_, t)| t.as_ref().ok()).map(|t| t.time_zone);
         BillingPeriod::of(local_date(app.clock.now(), zone.unwrap_or(chrono_tz::UTC)))
     };
     let rows: Vec<Vec<String>> = arrears.iter().map(|row| cells(row, this_period(&row.tenant_id))).collect();
@@ -135,7 +136,9 @@ async fn periods(session: &mut Session, tenant_id: &str, decision: &Decision) ->
             return Err(Wrong(format!("rental {} is already charged for {period}", decision.rental)).into());
         }
         if decision.mark == Mark::Confirmed && !marked.iter().any(|row| row.billing_period == *period) {
-            return Err(Wrong(format!("{period} of rental {} is not withheld: nothing to confirm", decision.rental)).into());
+            return Err(
+                Wrong(format!("{period} of rental {} is not withheld: nothing to confirm", decision.rental)).into()
+            );
         }
     }
     Ok(periods)

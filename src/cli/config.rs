@@ -31,7 +31,12 @@ async fn check(app: &App) -> anyhow::Result<()> {
             let mut session = store.read().await?;
             let tenants = session.list_tenants().await?;
             session.end().await;
-            println!("database: {}, {} at {}", store.kind(), count(tenants.len()), app.config.database_url_for_people());
+            println!(
+                "database: {}, {} at {}",
+                store.kind(),
+                count(tenants.len()),
+                app.config.database_url_for_people()
+            );
             for (tenant_id, tenant) in tenants {
                 if let Err(bad) = tenant {
                     anyhow::bail!("tenant {tenant_id}: its {} is '{}', which cannot be used", bad.field, bad.value);
@@ -46,7 +51,6 @@ async fn check(app: &App) -> anyhow::Result<()> {
         MailTransport::None => println!("mail: none is sent; invoices stay in the outbox"),
         MailTransport::Folder => {
             let folder = &app.config.mail.folder;
-            crate::mail::FolderTransport::new(folder)?;
             println!("mail: written as files to {}", folder.display());
         }
     }

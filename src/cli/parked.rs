@@ -119,9 +119,7 @@ async fn dismiss(app: &App, which: Which, reason: String) -> anyhow::Result<Exit
     let (by, now) = (app.by.clone(), app.now_micros());
     let charges = parked.charges().len();
     let named = format!("{} of {}", parked.subject(), parked.run_date);
-    store
-        .with_tx(move |tx| Box::pin(async move { tx.dismiss_parked(&parked, &reason, &by, now).await }))
-        .await?;
+    store.with_tx(move |tx| Box::pin(async move { tx.dismiss_parked(&parked, &reason, &by, now).await })).await?;
     println!("dismissed {named}: {charges} periods are waived");
     Ok(Exit::Done)
 }
@@ -133,8 +131,7 @@ async fn find(store: &Store, which: Which) -> anyhow::Result<ParkedRow> {
         Some(("rental", id)) => (Some(SubjectKind::Rental), id.to_owned()),
         _ => (None, which.subject.clone()),
     };
-    let filter =
-        ParkedFilter { tenant_id: which.tenant, subject_id: Some(id), run_date: which.run_date, all: false };
+    let filter = ParkedFilter { tenant_id: which.tenant, subject_id: Some(id), run_date: which.run_date, all: false };
     let mut session = store.read().await?;
     let mut found = session.list_parked(&filter).await?;
     session.end().await;

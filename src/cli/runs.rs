@@ -54,8 +54,9 @@ async fn list(session: &mut Session, tenant: Option<&str>, limit: i64) -> anyhow
         eprintln!("there was no run yet");
         return Ok(());
     }
-    let heading =
-        ["RUN", "TENANT", "DATE", "KIND", "STARTED", "TOOK", "STATE", "BILLED", "ALREADY", "PARKED", "WITHHELD", "TOTAL"];
+    let heading = [
+        "RUN", "TENANT", "DATE", "KIND", "STARTED", "TOOK", "STATE", "BILLED", "ALREADY", "PARKED", "WITHHELD", "TOTAL",
+    ];
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
     Ok(table::write(&mut std::io::stdout(), &heading, &rows)?)
 }
@@ -178,7 +179,7 @@ async fn tenant_report(session: &mut Session, run: &RunRow, tenant_name: String)
         already_billed: run.already_billed as u64,
         never_charged: run.never_charged as u64,
         totals: parse_totals(&run.totals),
-        delivery: session.count_deliveries(&run.tenant_id, &run.run_id).await?,
+        delivery: Default::default(),
     })
 }
 

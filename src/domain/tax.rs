@@ -1,5 +1,7 @@
 //! Tax on a payment, and its share-out over the lines (rule 15).
 
+use std::cmp::Reverse;
+
 /// Whether a tenant's prices are net (tax is added) or gross (tax is contained).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TaxMode {
@@ -93,7 +95,7 @@ fn share_out(tax: i128, sum: i128, prices: &[i64]) -> Vec<i64> {
         fractions.push((product % sum, index));
     }
     // Stable, so that equal fractions keep the order of the lines.
-    fractions.sort_by(|a, b| b.0.cmp(&a.0));
+    fractions.sort_by_key(|(fraction, _)| Reverse(*fraction));
     for &(_, index) in fractions.iter().take(left as usize) {
         shares[index] += 1;
     }

@@ -55,6 +55,15 @@ impl PaymentSpool {
         Ok(())
     }
 
+    /// Takes the next payment of the run, which is made only if it is kept.
+    pub fn push_with(&mut self, make: impl FnOnce() -> WirePayment) -> anyhow::Result<()> {
+        if self.seen < self.keep_max {
+            return self.push(&make());
+        }
+        self.seen += 1;
+        Ok(())
+    }
+
     fn move_to_disk(&mut self) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,

@@ -134,7 +134,8 @@ impl Session {
     }
 
     async fn has_payment(&mut self, tenant_id: &str, subject: &Subject, period: BillingPeriod) -> Result<bool> {
-        Ok(on!(self, |conn| sqlx::query_scalar::<Db, bool>(
+        Ok(on!(self, |conn| {
+            sqlx::query_scalar::<Db, bool>(
             "select exists(select 1 from payments
                            where tenant_id = $1 and subject_kind = $2 and subject_id = $3 and billing_period = $4 and live)"
         )
@@ -143,7 +144,8 @@ impl Session {
         .bind(&subject.id)
         .bind(period.to_string())
         .fetch_one(conn)
-        .await?))
+        .await?
+        }))
     }
 
     /// Whether each of the periods has a line or is waived; false for none at all.

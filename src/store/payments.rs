@@ -102,8 +102,14 @@ impl Session {
             .map(|row| {
                 let lines = lines.remove(&row.payment_id).unwrap_or_default();
                 stored(row, lines).map_err(|bad| {
-                    anyhow::anyhow!("the stored {} {} cannot be read: {} is '{}'", bad.kind, bad.id, bad.field, bad.value)
-                        .into()
+                    anyhow::anyhow!(
+                        "the stored {} {} cannot be read: {} is '{}'",
+                        bad.kind,
+                        bad.id,
+                        bad.field,
+                        bad.value
+                    )
+                    .into()
                 })
             })
             .collect()

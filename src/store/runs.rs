@@ -239,7 +239,8 @@ pub struct OutcomeRow {
 impl Session {
     /// Past runs, latest first.
     pub async fn list_runs(&mut self, tenant_id: Option<&str>, limit: i64) -> Result<Vec<RunRow>> {
-        Ok(on!(self, |conn| sqlx::query_as::<Db, RunRow>(
+        Ok(on!(self, |conn| {
+            sqlx::query_as::<Db, RunRow>(
             "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
                     already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at
              from runs
@@ -250,12 +251,14 @@ impl Session {
         .bind(tenant_id)
         .bind(limit)
         .fetch_all(conn)
-        .await?))
+        .await?
+        }))
     }
 
     /// One run's records, one a tenant, ordered by tenant.
     pub async fn find_run(&mut self, run_id: &str) -> Result<Vec<RunRow>> {
-        Ok(on!(self, |conn| sqlx::query_as::<Db, RunRow>(
+        Ok(on!(self, |conn| {
+            sqlx::query_as::<Db, RunRow>(
             "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
                     already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at
              from runs
@@ -264,7 +267,8 @@ impl Session {
         )
         .bind(run_id)
         .fetch_all(conn)
-        .await?))
+        .await?
+        }))
     }
 
     /// The subjects that a run skipped or parked, groups first, then by id.

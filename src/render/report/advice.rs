@@ -75,7 +75,7 @@ pub(super) fn never_charged(number: u64) -> String {
 
 // The command line's SUBJECT.
 fn subject_words(subject: &Subject) -> String {
-    format!("{} {}", subject.kind.as_str(), id(&subject.id))
+    id(&format!("{}:{}", subject.kind.as_str(), subject.id))
 }
 
 fn id(id: &str) -> String {
