@@ -22,4 +22,4 @@ pub mod telemetry;
 
 pub mod run;
 
-pub mod cli;
+//pub mod cli;

@@ -597,3 +597,6 @@ impl PlanHasher {
         data_encoding::HEXLOWER.encode(&self.0.clone().finalize())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! A fresh world for each test, on SQLite and on a real PostgreSQL.
 
+pub mod world;
+
 use std::sync::OnceLock;
 
 use billday::store::Store;
@@ -146,4 +148,9 @@ fn postgres_server() -> &'static str {
         std::env::var("BILLDAY_TEST_POSTGRES")
             .expect("the tests need a PostgreSQL server: run scripts/test, or name one in BILLDAY_TEST_POSTGRES")
     })
+}
+
+/// How much the long tests do: 1 in CI, more where `BILLDAY_TEST_TORTURE` says so.
+pub fn torture() -> u32 {
+    std::env::var("BILLDAY_TEST_TORTURE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
