@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
+use super::message::MailState;
 use super::payment::Subject;
 use super::plan::{Problem, SkipCode, Withheld};
 
@@ -56,6 +57,19 @@ pub struct Delivery {
     pub sent: u64,
     pub failed: u64,
     pub undeliverable: u64,
+}
+
+impl Delivery {
+    /// Counts mails of one state; those that are just being sent still wait.
+    pub fn add(&mut self, state: MailState, count: u64) {
+        let counted = match state {
+            MailState::Pending | MailState::Sending => &mut self.waiting,
+            MailState::Sent => &mut self.sent,
+            MailState::Failed => &mut self.failed,
+            MailState::Undeliverable => &mut self.undeliverable,
+        };
+        *counted += count;
+    }
 }
 
 impl RunReport {
