@@ -1,4 +1,6 @@
 //! billday bills rented devices: one consolidated payment per billing group, on its day, exactly once.
 
-pub mod domain;
+pub mod render;
 pub mod store;
+
+pub mod domain;

@@ -1,0 +1,5 @@
+//! Turning values into what people read: templates in, text out, no decisions about billing.
+
+pub mod email;
+
+mod words;
