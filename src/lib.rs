@@ -1,5 +1,6 @@
 //! billday bills rented devices: one consolidated payment per billing group, on its day, exactly once.
 
+pub mod mail;
 pub mod render;
 pub mod store;
 
