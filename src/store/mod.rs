@@ -9,10 +9,12 @@
 //! stand side by side in [`dialect`]; everything else is one text and one body, compiled for both by [`on!`].
 
 mod dialect;
+mod party;
 mod row;
 
 pub mod due;
 pub mod ledger;
+pub mod outbox;
 pub mod runs;
 pub mod tenants;
 
