@@ -65,11 +65,8 @@ pub async fn deliver(
     progress: Progress<'_>,
 ) -> anyhow::Result<DeliveryReport> {
     let mut report = DeliveryReport::default();
-    let sender = match Sender::open(settings)? {
-        Opened::Nowhere => return Ok(report),
-        Opened::Closed(reason) => return Ok(DeliveryReport { stopped: Some(reason), ..report }),
-        Opened::Sender(sender) => sender,
-    };
+    let Some(folder) = &settings.folder else { return Ok(report) };
+    let sender = Arc::new(Sender::new(settings, FolderTransport::new(folder))?);
     while report.stopped.is_none() && deliver_batch(store, &sender, clock, &mut report).await? {
         progress(&report);
     }
@@ -140,14 +137,6 @@ struct Sender {
     message_id_domain: String,
 }
 
-enum Opened {
-    Sender(Arc<Sender>),
-    /// Mails are not to go anywhere.
-    Nowhere,
-    /// Mails cannot go anywhere now, for this reason.
-    Closed(String),
-}
-
 /// A batch after it was sent, as far as it went.
 struct SentBatch {
     attempts: Vec<(ClaimedMail, Attempt)>,
@@ -155,29 +144,24 @@ struct SentBatch {
 }
 
 impl Sender {
-    fn open(settings: &DeliverySettings) -> anyhow::Result<Opened> {
-        let Some(folder) = &settings.folder else { return Ok(Opened::Nowhere) };
+    fn new(settings: &DeliverySettings, transport: FolderTransport) -> anyhow::Result<Self> {
         if let Err(reason) = check_address(&settings.from) {
             bail!("the address {:?}, from which mails are to come, {reason}", settings.from);
         }
         if let Err(reason) = check_address(&format!("id@{}", settings.message_id_domain)) {
             bail!("a Message-ID that ends in {:?} {reason}", settings.message_id_domain);
         }
-        let templates = MailTemplates::new().context("cannot read the templates of mails")?;
-        match FolderTransport::open(folder) {
-            Err(error) => Ok(Opened::Closed(error.to_string())),
-            Ok(transport) => Ok(Opened::Sender(Arc::new(Self {
-                templates,
-                transport,
-                from: settings.from.clone(),
-                message_id_domain: settings.message_id_domain.clone(),
-            }))),
-        }
+        Ok(Self {
+            templates: MailTemplates::new().context("cannot read the templates of mails")?,
+            transport,
+            from: settings.from.clone(),
+            message_id_domain: settings.message_id_domain.clone(),
+        })
     }
 
     /// Sends mail by mail; once the transport fails, the rest is released untried.
     fn send_batch(&self, batch: Vec<(ClaimedMail, Result<InvoiceMail, String>)>) -> SentBatch {
-        let mut stopped = None;
+        let mut stopped = self.transport.prepare().err().map(|error| error.to_string());
         let mut attempts = Vec::with_capacity(batch.len());
         for (mail, content) in batch {
             let attempt = match (&stopped, &mail.recipient) {
@@ -197,7 +181,7 @@ impl Sender {
         }
         if let Err(error) = self.transport.flush() {
             // What was written may not last: all of it is to be written again.
-            let reason = stopped.insert(error.to_string()).clone();
+            let reason = stopped.get_or_insert_with(|| error.to_string()).clone();
             for (_, attempt) in attempts.iter_mut().filter(|(_, attempt)| *attempt == Attempt::Accepted) {
                 *attempt = Attempt::Released(reason.clone());
             }

@@ -168,11 +168,14 @@ pub struct FolderTransport {
 }
 
 impl FolderTransport {
-    /// Creates the folder if it is not there.
-    pub fn open(folder: &Path) -> Result<Self, MailError> {
+    pub fn new(folder: &Path) -> Self {
         let unfinished = folder.join("tmp");
-        fs::create_dir_all(&unfinished).map_err(|error| cannot("create the mail folder", &unfinished, &error))?;
-        Ok(Self { folder: folder.to_owned(), writer: FileTransport::new(&unfinished), unfinished })
+        Self { folder: folder.to_owned(), writer: FileTransport::new(&unfinished), unfinished }
+    }
+
+    /// Creates the folder if it is not there; to be called before the first mail, so that nothing is left where there is none.
+    pub fn prepare(&self) -> Result<(), MailError> {
+        fs::create_dir_all(&self.unfinished).map_err(|error| cannot("create the mail folder", &self.unfinished, &error))
     }
 
     /// Writes one mail and has it on the disk; its name is only after [`flush`](Self::flush).

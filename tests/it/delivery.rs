@@ -160,10 +160,10 @@ on_both! {
         world.add(Payment { id: "pay_1", ..PAYMENT }).await;
         world.folder = db.file("taken", "a file where the folder should be");
         let report = world.deliver().await;
-        assert_eq!(report.counts, Delivery::default());
+        assert_eq!(report.counts, Delivery { waiting: 1, ..Delivery::default() });
         let stopped = report.stopped.unwrap();
         assert!(stopped.contains("cannot create the mail folder") && stopped.contains("taken"), "{stopped}");
-        assert_eq!(world.outbox("pay_1").await.state, MailState::Pending);
+        assert_eq!(world.outbox("pay_1").await.error, Some(stopped));
 
         // It fails only when the first mail is written: the target is a folder.
         world.folder = db.dir.path().join("mails");
@@ -178,6 +178,12 @@ on_both! {
         std::fs::remove_dir(world.folder.join("INV-1-pay_1.eml")).unwrap();
         assert_eq!(world.deliver().await.counts.sent, 1, "mended, it goes out at once");
         assert_eq!(world.outbox("pay_1").await.error, None);
+    }
+
+    async fn with_nothing_to_send_no_folder_is_made(db: TestDb) {
+        let world = World::new(&db).await;
+        assert_eq!(world.deliver().await, DeliveryReport::default());
+        assert!(!world.folder.exists());
     }
 
     async fn without_a_folder_nothing_is_sent_and_all_waits(db: TestDb) {
@@ -395,7 +401,8 @@ impl<'a> World<'a> {
     }
 
     async fn deliver_telling(&self, progress: &mut (dyn FnMut(&DeliveryReport) + Send)) -> DeliveryReport {
-        deliver(&self.db.store, &self.settings(), &|| self.instant(), progress).await.expect("a delivery")
+        let (settings, clock) = (self.settings(), || self.instant());
+        sendable(deliver(&self.db.store, &settings, &clock, progress)).await.expect("a delivery")
     }
 
     async fn outbox(&self, payment_id: &str) -> OutboxMail {
@@ -431,6 +438,11 @@ impl<'a> World<'a> {
     fn mail(&self, name: &str) -> Mail {
         Mail::read(&self.folder.join(name))
     }
+}
+
+/// A daemon runs deliveries as tasks.
+fn sendable<T>(delivery: impl Future<Output = T> + Send) -> impl Future<Output = T> {
+    delivery
 }
 
 /// A text as a literal of SQL.
