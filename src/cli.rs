@@ -4,15 +4,16 @@
 
 mod arrears;
 mod config;
-//mod group;
-//mod import;
-//mod outbox;
+mod demo;
+mod group;
+mod import;
+mod outbox;
 mod parked;
 mod run;
 mod runs;
 mod table;
 mod tenant;
-//mod verify;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -85,13 +86,13 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     /// Fill an empty database with sample tenants, bill them and show what came of it
-    //    Demo(crate::cli::run::DemoArgs),
+    Demo,
     /// Bring in tenants, customers, rentals, groups and past payments from JSON or CSV files
-    //    Import(import::ImportArgs),
+    Import(import::ImportArgs),
     /// Bill what is due: a date, a range, or today and what was missed
     Run(run::RunArgs),
     /// Audit the whole ledger: nothing twice, nothing missed, sums agree, numbers gapless
-    //    Verify(verify::VerifyArgs),
+    Verify(verify::VerifyArgs),
     /// Subjects that could not be billed, why, and what was decided
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
@@ -99,12 +100,14 @@ enum Command {
     #[command(subcommand)]
     Arrears(arrears::ArrearsCommand),
     /// Invoice mails: waiting, sent, failed, undeliverable
-    //    Outbox(outbox::OutboxCommand),
+    #[command(subcommand)]
+    Outbox(outbox::OutboxCommand),
     /// Past runs and their reports
     #[command(subcommand)]
     Runs(runs::RunsCommand),
-    /// Billing groups
-    //    Group(group::GroupCommand),
+    /// Billing groups: list, show, delete
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Tenants and their settings
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -150,15 +153,15 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         match cli.command {
-            //            Command::Demo(args) => run::demo(&app, args).await,
-            //            Command::Import(args) => import::import(&app, args).await,
+            Command::Demo => demo::demo(&app).await,
+            Command::Import(args) => import::import(&app, args).await,
             Command::Run(args) => run::run(&app, args).await,
-            //            Command::Verify(args) => verify::verify(&app, args).await,
+            Command::Verify(args) => verify::verify(&app, args).await,
             Command::Parked(command) => parked::parked(&app, command).await,
             Command::Arrears(command) => arrears::arrears(&app, command).await,
-            //            Command::Outbox(command) => outbox::outbox(&app, command).await,
+            Command::Outbox(command) => outbox::outbox(&app, command).await,
             Command::Runs(command) => runs::runs(&app, command).await,
-            //            //Command::Group(command) => group::group(&app, command).await,
+            Command::Group(command) => group::group(&app, command).await,
             Command::Tenant(command) => tenant::tenant(&app, command).await,
             Command::Config(command) => config::config(&app, command).await,
         }

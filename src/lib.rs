@@ -16,10 +16,12 @@ pub mod domain;
 
 pub mod clock;
 pub mod config;
+pub mod mail;
 pub mod render;
 pub mod store;
 pub mod telemetry;
 
+pub mod deliver;
 pub mod run;
 
-//pub mod cli;
+pub mod cli;

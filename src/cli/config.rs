@@ -51,7 +51,9 @@ async fn check(app: &App) -> anyhow::Result<()> {
         MailTransport::None => println!("mail: none is sent; invoices stay in the outbox"),
         MailTransport::Folder => {
             let folder = &app.config.mail.folder;
-            println!("mail: written as files to {}", folder.display());
+            crate::mail::check_address(&app.config.mail.from)
+                .map_err(|why| super::Wrong(format!("mail.from {}: {why}", app.config.mail.from)))?;
+            println!("mail: written as files to {}, from {}", folder.display(), app.config.mail.from);
         }
     }
     Ok(())

@@ -116,11 +116,11 @@ pub(super) async fn bill(
         let DateOutcome { mut report, mut payments, run_id } = outcome?;
         if !dry_run {
             if send {
-                // send
+                super::outbox::send_waiting(app, store).await?;
             }
             let mut session = store.read().await?;
             for tenant in &mut report.tenants {
-                let _ = (&tenant.tenant_id, &run_id);
+                tenant.delivery = session.delivery_of_run(&tenant.tenant_id, &run_id).await?;
             }
             session.end().await;
         }

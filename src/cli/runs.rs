@@ -179,7 +179,7 @@ async fn tenant_report(session: &mut Session, run: &RunRow, tenant_name: String)
         already_billed: run.already_billed as u64,
         never_charged: run.never_charged as u64,
         totals: parse_totals(&run.totals),
-        delivery: Default::default(),
+        delivery: session.delivery_of_run(&run.tenant_id, &run.run_id).await?,
     })
 }
 

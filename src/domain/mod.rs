@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod customer;
 pub mod group;
 pub mod invoice;
+pub mod message;
 pub mod money;
 pub mod payment;
 pub mod rental;

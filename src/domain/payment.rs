@@ -83,6 +83,8 @@ pub struct Payment {
     pub seller_party: String,
     pub buyer_party: String,
     pub mail: MailPlan,
+    /// Language of its invoice and mail: the customer's, else the tenant's.
+    pub locale: String,
 }
 
 /// The charge of one rental for one period; amounts are net.

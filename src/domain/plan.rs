@@ -456,6 +456,7 @@ fn payment(
         lines: lines.collect(),
         seller_party: tenant.party_id.clone(),
         buyer_party: customer.party_id.clone(),
+        locale: customer.locale.clone().unwrap_or_else(|| tenant.locale.clone()),
         mail: match &customer.billing_email {
             _ if free => MailPlan::None,
             Some(address) => MailPlan::To(address.clone()),

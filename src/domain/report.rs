@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
+use super::message::MailState;
 use super::payment::{Payment, Subject};
 use super::plan::{Outcome, Problem, SkipCode, SubjectPlan, Withheld};
 
@@ -106,6 +107,19 @@ impl TenantReport {
             && self.parked.is_empty()
             && self.withheld.is_empty()
             && self.already_billed == 0
+    }
+}
+
+impl Delivery {
+    /// Counts mails of one state; those that are just being sent still wait.
+    pub fn add(&mut self, state: MailState, count: u64) {
+        let counted = match state {
+            MailState::Pending | MailState::Sending => &mut self.waiting,
+            MailState::Sent => &mut self.sent,
+            MailState::Failed => &mut self.failed,
+            MailState::Undeliverable => &mut self.undeliverable,
+        };
+        *counted += count;
     }
 }
 

@@ -7,11 +7,13 @@
 //!
 //! Nothing here reads a clock or a database; whoever calls gives the instants and the place to write to.
 
+pub mod email;
 pub mod payment;
 pub mod report;
 pub mod spool;
 
 mod text;
+mod words;
 
 pub use payment::{WireLine, WirePayment};
 pub use report::{ReportFormat, ReportWriter};

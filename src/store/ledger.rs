@@ -199,12 +199,12 @@ impl Session {
 
     /// Puts each payment's mail into the outbox; one without an address waits there as undeliverable (rule 25).
     async fn enqueue_mails(&mut self, batch: &Batch, payments: &[&Payment]) -> Result<()> {
-        let mails: Vec<(&str, Option<&str>)> = payments
+        let mails: Vec<(&Payment, Option<&str>)> = payments
             .iter()
             .filter_map(|payment| match &payment.mail {
                 MailPlan::None => None,
-                MailPlan::Undeliverable => Some((payment.payment_id.as_str(), None)),
-                MailPlan::To(address) => Some((payment.payment_id.as_str(), Some(address.as_str()))),
+                MailPlan::Undeliverable => Some((*payment, None)),
+                MailPlan::To(address) => Some((*payment, Some(address.as_str()))),
             })
             .collect();
         let state = |recipient: Option<&str>| if recipient.is_some() { "pending" } else { "undeliverable" };
@@ -212,10 +212,10 @@ impl Session {
             table: "outbox",
             columns: vec![
                 ("tenant_id", Column::Same(Value::Text(&batch.tenant.tenant_id))),
-                ("payment_id", Column::Text(mails.iter().map(|m| m.0).collect())),
+                ("payment_id", Column::Text(mails.iter().map(|m| m.0.payment_id.as_str()).collect())),
                 ("kind", Column::Same(Value::Text("invoice"))),
                 ("recipient", Column::TextOrNull(mails.iter().map(|m| m.1).collect())),
-                ("locale", Column::Same(Value::Text(&batch.tenant.locale))),
+                ("locale", Column::Text(mails.iter().map(|m| m.0.locale.as_str()).collect())),
                 ("state", Column::Text(mails.iter().map(|m| state(m.1)).collect())),
                 ("attempts", Column::Same(Value::Int(0))),
                 ("next_at", Column::Same(Value::Int(batch.now))),

@@ -9,11 +9,13 @@
 //! stand side by side in [`dialect`]; everything else is one text and one body, compiled for both by [`on!`].
 
 mod dialect;
+mod party;
 mod row;
 
 pub mod arrears;
 pub mod due;
 pub mod ledger;
+pub mod outbox;
 pub mod parked;
 pub mod payments;
 pub mod runs;

@@ -177,6 +177,7 @@ fn stored(row: PaymentRow, lines: Vec<LineRow>) -> Result<StoredPayment, BadReco
         seller_party: row.seller_party.unwrap_or_default(),
         buyer_party: row.buyer_party.unwrap_or_default(),
         mail: MailPlan::None,
+        locale: String::new(),
     };
     Ok(StoredPayment { payment, invoice_number: row.invoice_number, created_at: row.created_at })
 }

@@ -185,7 +185,12 @@ fn a_waived_period_is_never_charged_and_its_subject_is_skipped() {
 
 #[test]
 fn everything_up_to_the_latest_imported_line_is_closed() {
-    let history = History { last_imported: Some(period("2026-04")), line_count: 3, first: Some(period("2026-01")), ..History::default() };
+    let history = History {
+        last_imported: Some(period("2026-04")),
+        line_count: 3,
+        first: Some(period("2026-01")),
+        ..History::default()
+    };
     let plan = plan_one(&tenant(), "2026-04-10", with_history(rental("R", "2026-01-10"), history.clone()));
     assert_eq!(charged(&plan), "ALREADY_CHARGED", "the run's own period is closed too");
     let plan = plan_one(&tenant(), "2026-06-10", with_history(rental("R", "2026-01-10"), history));

@@ -77,6 +77,7 @@ pub(crate) fn group_payment(currency: &str, id: &str, name: &str, amounts: &[i64
         seller_party: "seller".to_owned(),
         buyer_party: "buyer".to_owned(),
         mail: MailPlan::None,
+        locale: "en".into(),
     }
 }
 

@@ -112,6 +112,31 @@ impl TestDb {
         }
     }
 
+    /// Ends all connections to a PostgreSQL database.
+    pub async fn cut_connections(&self) {
+        let name = self.postgres_name.as_deref().expect("a PostgreSQL database");
+        let sql = format!("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '{name}'");
+        let mut admin = PgConnection::connect(postgres_server()).await.expect("the test server");
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("cut connections");
+    }
+
+    /// Makes a PostgreSQL database refuse everybody, until [`let_in`](Self::let_in).
+    pub async fn shut_out(&self) {
+        self.allow_connections(false).await;
+        self.cut_connections().await;
+    }
+
+    pub async fn let_in(&self) {
+        self.allow_connections(true).await;
+    }
+
+    async fn allow_connections(&self, allow: bool) {
+        let name = self.postgres_name.as_deref().expect("a PostgreSQL database");
+        let mut admin = PgConnection::connect(postgres_server()).await.expect("the test server");
+        let sql = format!("alter database {name} allow_connections {allow}");
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("altered database");
+    }
+
     /// Writes a file of the test's own and tells its path.
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
         let path = self.dir.path().join(name);

@@ -27,7 +27,9 @@ impl World {
     pub async fn new(db: TestDb) -> Self {
         let world = Self::without_data(db);
         world.import(tenant("T", json!({}))).await;
-        world.import(json!([{"tenantId": "T", "customerId": "C", "company": "Acme", "email": "pay@acme.example"}])).await;
+        world
+            .import(json!([{"tenantId": "T", "customerId": "C", "company": "Acme", "email": "pay@acme.example"}]))
+            .await;
         world
     }
 
@@ -46,8 +48,7 @@ impl World {
     }
 
     pub async fn try_import(&self, files: &[(&str, String)]) -> Result<ImportSummary, billday::import::ImportError> {
-        let files: Vec<ImportFile> =
-            files.iter().map(|(name, text)| ImportFile::text(*name, text.clone())).collect();
+        let files: Vec<ImportFile> = files.iter().map(|(name, text)| ImportFile::text(*name, text.clone())).collect();
         import(&self.db.store, &files, Some("T"), billday::clock::Clock::now(&self.clock)).await
     }
 

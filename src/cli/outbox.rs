@@ -1,0 +1,143 @@
+//! `billday outbox`: the invoice mails, and sending those that wait.
+
+use clap::Subcommand;
+
+use crate::config::MailTransport;
+use crate::deliver::{DeliveryReport, DeliverySettings, deliver};
+use crate::domain::message::MailState;
+use crate::store::Store;
+use crate::store::outbox::{MailFilter, OutboxMail, Retry};
+
+use super::{App, Exit, Wrong, one_tenant, table};
+
+#[derive(Subcommand)]
+pub(super) enum OutboxCommand {
+    /// Mails and where they stand
+    List {
+        /// Only this tenant
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        /// Only this state: pending, sending, sent, failed, undeliverable
+        #[arg(long, value_name = "STATE", value_parser = state_argument)]
+        state: Option<MailState>,
+        /// How many at the most
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        limit: i64,
+    },
+    /// One mail, by its payment
+    Show {
+        payment: String,
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+    },
+    /// Send what waits, and end
+    Send,
+    /// Send a failed or undeliverable mail anew, to the customer's present address
+    Retry {
+        payment: String,
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+    },
+}
+
+fn state_argument(text: &str) -> Result<MailState, String> {
+    MailState::parse(text).ok_or_else(|| format!("one of {}", MailState::WORDS.join(", ")))
+}
+
+pub(super) async fn outbox(app: &App, command: OutboxCommand) -> anyhow::Result<Exit> {
+    match command {
+        OutboxCommand::List { tenant, state, limit } => {
+            let filter = MailFilter { tenant_id: tenant.as_deref(), state, payment_id: None };
+            let mails = find(app, filter, limit).await?;
+            if mails.is_empty() {
+                eprintln!("no such mail");
+                return Ok(Exit::Done);
+            }
+            write(&mails)
+        }
+        OutboxCommand::Show { payment, tenant } => {
+            let filter = MailFilter { tenant_id: tenant.as_deref(), state: None, payment_id: Some(&payment) };
+            let mails = find(app, filter, 10).await?;
+            if mails.is_empty() {
+                return Err(Wrong(format!("there is no mail for a payment {payment}")).into());
+            }
+            write(&mails)
+        }
+        OutboxCommand::Send => {
+            let store = app.store().await?;
+            let report = send_waiting(app, &store).await?;
+            println!(
+                "{} sent, {} failed, {} still waiting",
+                report.counts.sent, report.counts.failed, report.counts.waiting
+            );
+            store.close().await;
+            Ok(Exit::Done)
+        }
+        OutboxCommand::Retry { payment, tenant } => retry(app, payment, tenant).await,
+    }
+}
+
+/// Sends the mails that wait; what keeps them from going out is told, and they go on waiting.
+pub(super) async fn send_waiting(app: &App, store: &Store) -> anyhow::Result<DeliveryReport> {
+    let mail = &app.config.mail;
+    let settings = DeliverySettings {
+        folder: (mail.transport == MailTransport::Folder).then(|| mail.folder.clone()),
+        from: mail.from.clone(),
+        message_id_domain: mail.message_id_domain.clone(),
+    };
+    let report = deliver(store, &settings, &*app.clock, &mut |_| ()).await?;
+    if let Some(why) = &report.stopped {
+        eprintln!("mails cannot go out and wait in the outbox: {why}");
+    }
+    Ok(report)
+}
+
+async fn find(app: &App, filter: MailFilter<'_>, limit: i64) -> anyhow::Result<Vec<OutboxMail>> {
+    let Some(store) = app.store_read_only().await? else { return Ok(Vec::new()) };
+    let mut session = store.read().await?;
+    let mails = session.list_mails(filter, None, limit).await?;
+    session.end().await;
+    Ok(mails)
+}
+
+fn write(mails: &[OutboxMail]) -> anyhow::Result<Exit> {
+    let rows: Vec<Vec<String>> = mails
+        .iter()
+        .map(|mail| {
+            vec![
+                mail.tenant_id.clone(),
+                mail.payment_id.clone(),
+                mail.invoice_number.clone().unwrap_or_default(),
+                mail.recipient.clone().unwrap_or_else(|| "no address".to_owned()),
+                mail.state.as_str().to_owned(),
+                mail.attempts.to_string(),
+                mail.error.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let heading = ["TENANT", "PAYMENT", "INVOICE", "TO", "STATE", "TRIES", "LAST ERROR"];
+    table::write(&mut std::io::stdout(), &heading, &rows)?;
+    Ok(Exit::Done)
+}
+
+async fn retry(app: &App, payment: String, tenant: Option<String>) -> anyhow::Result<Exit> {
+    let store = app.store().await?;
+    let filter = MailFilter { tenant_id: None, state: None, payment_id: Some(&payment) };
+    let mut session = store.read().await?;
+    let having: Vec<String> =
+        session.list_mails(filter, None, 100).await?.into_iter().map(|mail| mail.tenant_id).collect();
+    session.end().await;
+    let tenant_id = one_tenant(tenant.as_deref(), &having, &format!("mail for payment {payment}"))?;
+    let (id, now) = (payment.clone(), app.now_micros());
+    let retry = store.with_tx(move |tx| Box::pin(async move { tx.retry_mail(&tenant_id, &id, now).await })).await?;
+    match retry {
+        Some(Retry::Queued(address)) => println!("the mail for {payment} waits to be sent to {address}"),
+        Some(Retry::NoAddress) => {
+            return Err(Wrong("the customer still has no address: import one first".to_owned()).into());
+        }
+        Some(Retry::NotNeeded(state)) => println!("the mail for {payment} is {}: nothing to retry", state.as_str()),
+        None => return Err(Wrong(format!("there is no mail for a payment {payment}")).into()),
+    }
+    send_waiting(app, &store).await?;
+    Ok(Exit::Done)
+}

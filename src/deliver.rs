@@ -1,0 +1,214 @@
+//! Sending the mails that wait: claim, render, send, settle, until nothing is due.
+//!
+//! A claim is committed before anything is sent, and no transaction is open while something is: a crash at any point loses no
+//! mail. What was claimed is taken up again when its lease has run out, and is sent with the same bytes under the same name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chrono::TimeDelta;
+
+use crate::clock::{Clock, micros};
+use crate::domain::message::{Attempt, InvoiceMail, MailState, Settled, message_id};
+use crate::domain::payment::PaymentStatus;
+use crate::domain::report::Delivery;
+use crate::mail::{Envelope, FolderTransport, MailError, Outgoing, build_message, check_address, file_name};
+use crate::render::email::MailTemplates;
+use crate::store::outbox::ClaimedMail;
+use crate::store::{Result as StoreResult, Store, StoreError};
+
+/// How mails go out.
+#[derive(Debug, Clone)]
+pub struct DeliverySettings {
+    /// Where mails are written as files; without it they stay in the outbox.
+    pub folder: Option<PathBuf>,
+    /// The address that mails come from.
+    pub from: String,
+    /// The right side of each Message-ID.
+    pub message_id_domain: String,
+}
+
+/// What one delivery did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryReport {
+    /// The mails taken up, by where they stand now.
+    pub counts: Delivery,
+    /// Mails that took longer than their lease, so that another process answers for them.
+    pub taken_over: u64,
+    /// Why no mail can go out at all; those that are left wait for the next delivery.
+    pub stopped: Option<String>,
+}
+
+/// Hears of the report after each batch.
+pub type Progress<'a> = &'a mut (dyn FnMut(&DeliveryReport) + Send);
+
+/// Mails claimed at a time: few enough to be sent well within the lease, enough to make the cost of a transaction small.
+const BATCH_SIZE: i64 = 100;
+
+/// How long a claim keeps others away.
+const LEASE: TimeDelta = TimeDelta::minutes(15);
+
+/// How often settling is tried again: it is all that stands between a mail that was sent and one that is sent twice.
+const SETTLE_TRIES: u32 = 4;
+
+/// Sends all mails that are due; may be dropped at any time.
+///
+/// An error means that the database or the settings are at fault. Mails that cannot go out are told in the report.
+pub async fn deliver(
+    store: &Store,
+    settings: &DeliverySettings,
+    clock: &dyn Clock,
+    progress: Progress<'_>,
+) -> anyhow::Result<DeliveryReport> {
+    let mut report = DeliveryReport::default();
+    let Some(folder) = &settings.folder else { return Ok(report) };
+    let sender = Arc::new(Sender::new(settings, FolderTransport::new(folder))?);
+    while report.stopped.is_none() && deliver_batch(store, &sender, clock, &mut report).await? {
+        progress(&report);
+    }
+    Ok(report)
+}
+
+/// Sends one batch; `false` if nothing was due.
+async fn deliver_batch(
+    store: &Store,
+    sender: &Arc<Sender>,
+    clock: &dyn Clock,
+    report: &mut DeliveryReport,
+) -> anyhow::Result<bool> {
+    let (now, lease_until) = (micros(clock.now()), micros(clock.now() + LEASE));
+    let claim = store.with_tx(move |tx| Box::pin(tx.claim_mails(BATCH_SIZE, now, lease_until)));
+    let claimed = claim.await.context("cannot take mails from the outbox")?;
+    if claimed.is_empty() {
+        return Ok(false);
+    }
+    let mut snapshot = store.read().await?;
+    let contents = snapshot.invoice_mails(&claimed).await.context("cannot read what mails are to say")?;
+    snapshot.end().await;
+
+    let batch: Vec<_> = claimed.into_iter().zip(contents).collect();
+    let sender = Arc::clone(sender);
+    let sent = tokio::task::spawn_blocking(move || sender.send_batch(batch)).await.context("cannot send mails")?;
+
+    let mut settled = Vec::with_capacity(sent.attempts.len());
+    for (mail, attempt) in sent.attempts {
+        let row = attempt.settle(mail.attempts)?;
+        settled.push((mail, row));
+    }
+    let count = settled.len();
+    let states = settle(store, settled, micros(clock.now())).await?;
+    report.taken_over += (count - states.len()) as u64;
+    for state in states {
+        report.counts.add(state, 1);
+    }
+    report.stopped = sent.stopped;
+    Ok(true)
+}
+
+/// Writes down what became of a batch, again if the database did not take it or did not answer: the fence makes that safe.
+async fn settle(store: &Store, settled: Vec<(ClaimedMail, Settled)>, now: i64) -> anyhow::Result<Vec<MailState>> {
+    let settled = Arc::new(settled);
+    let mut tries = 1;
+    loop {
+        let rows = Arc::clone(&settled);
+        let written: StoreResult<Vec<MailState>> =
+            store.with_tx(move |tx| Box::pin(async move { tx.settle_mails(&rows, now).await })).await;
+        match written {
+            // The first try was committed after all, if the second finds nothing to write.
+            Ok(states) if states.is_empty() && tries > 1 => return Ok(settled.iter().map(|(_, s)| s.state).collect()),
+            Err(StoreError::Busy(_) | StoreError::UnknownCommit(_)) if tries < SETTLE_TRIES => {
+                tokio::time::sleep(Duration::from_millis(200) * tries).await;
+                tries += 1;
+            }
+            written => return written.context("cannot write down which mails were sent"),
+        }
+    }
+}
+
+/// What is needed to send a mail, opened once for a delivery.
+struct Sender {
+    templates: MailTemplates,
+    transport: FolderTransport,
+    from: String,
+    message_id_domain: String,
+}
+
+/// A batch after it was sent, as far as it went.
+struct SentBatch {
+    attempts: Vec<(ClaimedMail, Attempt)>,
+    stopped: Option<String>,
+}
+
+impl Sender {
+    fn new(settings: &DeliverySettings, transport: FolderTransport) -> anyhow::Result<Self> {
+        if let Err(reason) = check_address(&settings.from) {
+            bail!("the address {:?}, from which mails are to come, {reason}", settings.from);
+        }
+        if let Err(reason) = check_address(&format!("id@{}", settings.message_id_domain)) {
+            bail!("a Message-ID that ends in {:?} {reason}", settings.message_id_domain);
+        }
+        Ok(Self {
+            templates: MailTemplates::new().context("cannot read the templates of mails")?,
+            transport,
+            from: settings.from.clone(),
+            message_id_domain: settings.message_id_domain.clone(),
+        })
+    }
+
+    /// Sends mail by mail; once the transport fails, the rest is released untried.
+    fn send_batch(&self, batch: Vec<(ClaimedMail, Result<InvoiceMail, String>)>) -> SentBatch {
+        let mut stopped = self.transport.prepare().err().map(|error| error.to_string());
+        let mut attempts = Vec::with_capacity(batch.len());
+        for (mail, content) in batch {
+            let attempt = match (&stopped, &mail.recipient) {
+                (Some(reason), _) => Attempt::Released(String::clone(reason)),
+                (None, None) => Attempt::NoRecipient,
+                (None, Some(recipient)) => {
+                    match content.map_err(MailError::Refused).and_then(|content| self.send(&mail, recipient, &content))
+                    {
+                        Ok(()) => Attempt::Accepted,
+                        Err(MailError::Refused(reason)) => Attempt::Refused(reason),
+                        Err(MailError::Deferred(reason)) => Attempt::Deferred(reason),
+                        Err(MailError::Transport(reason)) => Attempt::Released(stopped.insert(reason).clone()),
+                    }
+                }
+            };
+            attempts.push((mail, attempt));
+        }
+        if let Err(error) = self.transport.flush() {
+            // What was written may not last: all of it is to be written again.
+            let reason = stopped.get_or_insert_with(|| error.to_string()).clone();
+            for (_, attempt) in attempts.iter_mut().filter(|(_, attempt)| *attempt == Attempt::Accepted) {
+                *attempt = Attempt::Released(reason.clone());
+            }
+        }
+        SentBatch { attempts, stopped }
+    }
+
+    fn send(&self, mail: &ClaimedMail, recipient: &str, content: &InvoiceMail) -> Result<(), MailError> {
+        if content.status == PaymentStatus::Cancelled {
+            return Err(MailError::Refused("the payment was cancelled before its invoice was sent".into()));
+        }
+        let rendered =
+            self.templates.render(content, &mail.locale).map_err(|error| MailError::Refused(format!("{error:#}")))?;
+        let date = crate::clock::instant(mail.created_at)
+            .ok_or_else(|| MailError::Refused(format!("the mail has no usable creation time: {}", mail.created_at)))?;
+        // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
+        let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
+        let bytes = build_message(
+            &rendered,
+            &Envelope {
+                from: &self.from,
+                from_name: &content.seller.name,
+                reply_to,
+                to: recipient,
+                message_id: &message_id(&mail.tenant_id, &mail.payment_id, &self.message_id_domain),
+                date,
+            },
+        )?;
+        let name = file_name(&content.invoice_number, &mail.payment_id);
+        self.transport.send(&Outgoing { from: &self.from, to: recipient, name: &name, bytes: &bytes })
+    }
+}

@@ -1,0 +1,88 @@
+//! The versions of seller and buyer that invoices show: JSON with the public API's keys, any of which may be absent.
+
+use serde_json::Value;
+
+use crate::domain::message::{Buyer, Seller};
+
+/// Reads a seller; one without a name of its own has the tenant's.
+pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
+    let name = text(body, "legalName").or_else(|| text(body, "name"));
+    Seller {
+        name: name.unwrap_or_else(|| tenant_name.to_owned()),
+        address_lines: address_lines(&body["address"]),
+        vat_id: text(body, "vatId"),
+        email: text(body, "email"),
+        iban: text(body, "iban"),
+        bic: text(body, "bic"),
+    }
+}
+
+/// Reads a buyer; a company comes before the person who works there.
+pub(crate) fn buyer(body: &Value) -> Buyer {
+    let address = &body["billingAddress"];
+    let person = joined([text(body, "firstName"), text(body, "lastName")]);
+    let company = text(body, "company").or_else(|| text(address, "company"));
+    let name = company.or_else(|| person.clone()).or_else(|| text(address, "contactName"));
+    let mut address_lines = address_lines(address);
+    // The name stands above the address already.
+    address_lines.retain(|line| Some(line) != name.as_ref());
+    Buyer { address_lines, name, person, vat_id: text(body, "vatId"), reference: text(body, "buyerReference") }
+}
+
+/// An address line by line, as on a letter; it is an object, or a text with line breaks.
+fn address_lines(address: &Value) -> Vec<String> {
+    if let Value::String(lines) = address {
+        return lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    }
+    let field = |key| text(address, key);
+    let city = joined([field("postalCode"), field("locality").or_else(|| field("city"))]);
+    let lines = [
+        field("company"),
+        field("contactName"),
+        field("streetAddress"),
+        field("buildingInfo"),
+        city,
+        field("adminArea"),
+        field("country"),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+fn text(object: &Value, key: &str) -> Option<String> {
+    object.get(key)?.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn joined(parts: [Option<String>; 2]) -> Option<String> {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_address_is_written_as_on_a_letter_whether_object_or_text() {
+        let object = json!({"contactName": "Anna", "streetAddress": "Street 1", "buildingInfo": "2nd floor",
+            "postalCode": "10115", "city": "Berlin", "country": "DE"});
+        assert_eq!(address_lines(&object), ["Anna", "Street 1", "2nd floor", "10115 Berlin", "DE"]);
+        assert_eq!(address_lines(&json!("Street 1\n\n 10115 Berlin ")), ["Street 1", "10115 Berlin"]);
+        assert_eq!(address_lines(&Value::Null), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_buyer_is_the_company_and_greeted_as_the_person() {
+        let body = json!({"company": "ACME", "firstName": "Anna", "lastName": "Smith",
+            "billingAddress": {"company": "ACME", "city": "Berlin"}});
+        let buyer = buyer(&body);
+        assert_eq!((buyer.name.as_deref(), buyer.person.as_deref()), (Some("ACME"), Some("Anna Smith")));
+        assert_eq!(buyer.address_lines, ["Berlin"]);
+    }
+
+    #[test]
+    fn a_party_that_says_nothing_is_read_too() {
+        assert_eq!(buyer(&json!({})), Buyer::default());
+        assert_eq!(seller(&Value::Null, "Shop").name, "Shop");
+    }
+}
