@@ -12,6 +12,8 @@ mod dialect;
 mod row;
 
 pub mod due;
+pub mod groups;
+pub mod import;
 pub mod ledger;
 pub mod runs;
 pub mod tenants;
