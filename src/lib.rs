@@ -22,6 +22,7 @@ pub mod store;
 pub mod telemetry;
 
 pub mod deliver;
+pub mod import;
 pub mod run;
 
 pub mod cli;

@@ -52,8 +52,8 @@ async fn fill(app: &App, store: &Store) -> anyhow::Result<NaiveDate> {
     let today = local_date(app.clock.now(), chrono_tz::Europe::Berlin);
     let date = billed.unwrap_or_else(|| today.with_day(today.day().min(28)).unwrap_or(today));
     if present.is_empty() {
-        let summary = import(store, &[ImportFile::text("demo data", records(date).to_string())], None, app.clock.now())
-            .await?;
+        let summary =
+            import(store, &[ImportFile::text("demo data", records(date).to_string())], None, app.clock.now()).await?;
         println!("{summary}\n");
     } else {
         println!("The sample data is here already; running its date again does no harm.\n");

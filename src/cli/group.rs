@@ -54,9 +54,7 @@ async fn list(app: &App, tenant_id: Option<String>) -> anyhow::Result<Exit> {
 async fn show(app: &App, group: String, tenant: Option<String>) -> anyhow::Result<Exit> {
     let Some(store) = app.store_read_only().await? else { return Ok(Exit::Done) };
     let mut session = store.read().await?;
-    let groups = session
-        .list_groups(&GroupFilter { tenant_id: None, billing_group_id: Some(group.clone()) })
-        .await?;
+    let groups = session.list_groups(&GroupFilter { tenant_id: None, billing_group_id: Some(group.clone()) }).await?;
     let having: Vec<String> = groups.iter().map(|g| g.tenant_id.clone()).collect();
     let tenant_id = one_tenant(tenant.as_deref(), &having, &format!("group {group}"))?;
     let members = session.list_member_ids(&tenant_id, &group).await?;
@@ -87,15 +85,12 @@ fn write(groups: &[GroupRow]) -> std::io::Result<()> {
 async fn delete(app: &App, group: String, tenant: Option<String>) -> anyhow::Result<Exit> {
     let store = app.store().await?;
     let mut session = store.read().await?;
-    let groups = session
-        .list_groups(&GroupFilter { tenant_id: None, billing_group_id: Some(group.clone()) })
-        .await?;
+    let groups = session.list_groups(&GroupFilter { tenant_id: None, billing_group_id: Some(group.clone()) }).await?;
     session.end().await;
     let having: Vec<String> = groups.iter().map(|g| g.tenant_id.clone()).collect();
     let tenant_id = one_tenant(tenant.as_deref(), &having, &format!("group {group}"))?;
     let (id, now) = (group.clone(), app.now_micros());
-    let deleted =
-        store.with_tx(move |tx| Box::pin(async move { tx.delete_group(&tenant_id, &id, now).await })).await?;
+    let deleted = store.with_tx(move |tx| Box::pin(async move { tx.delete_group(&tenant_id, &id, now).await })).await?;
     if !deleted {
         return Err(Wrong(format!("group {group} is gone already")).into());
     }

@@ -20,7 +20,7 @@ pub(super) struct ImportArgs {
 
 pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> {
     let store = app.store().await?;
-    let files: Vec<ImportFile> = args.files.into_iter().map(ImportFile::path).collect();
+    let files: Vec<ImportFile> = args.files.into_iter().map(ImportFile::Path).collect();
     match import_files(&store, &files, args.tenant.as_deref(), app.clock.now()).await {
         Ok(summary) => {
             store.close().await;

@@ -1,8 +1,8 @@
 //! What must differ between the two databases, side by side, each with its reason.
 
 use chrono::NaiveDate;
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Database, Encode, Postgres, Sqlite, Type};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{AssertSqlSafe, Database, Encode, FromRow, Postgres, Sqlite, Type};
 
 use super::Result;
 
@@ -113,6 +113,15 @@ where
     &'q str: Encode<'q, DB> + Type<DB>,
 {
     sqlx::query::<DB>(AssertSqlSafe(sql.replace("$settled", DB::SETTLED_MAILS))).bind(json)
+}
+
+/// The same for a statement that gives rows.
+pub(crate) fn with_keys_as<'q, DB: Dialect, O>(sql: &'static str, keys: &[String]) -> QueryAs<'q, DB, O, DB::Arguments>
+where
+    DB::Arguments: sqlx::IntoArguments<DB>,
+    O: for<'r> FromRow<'r, DB::Row>,
+{
+    sqlx::query_as::<DB, O>(AssertSqlSafe(sql.replace("$keys", DB::KEYS))).bind(DB::keys(keys))
 }
 
 /// One column of many rows to insert.

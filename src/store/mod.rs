@@ -14,6 +14,8 @@ mod row;
 
 pub mod arrears;
 pub mod due;
+pub mod groups;
+pub mod import;
 pub mod ledger;
 pub mod outbox;
 pub mod parked;

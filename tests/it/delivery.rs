@@ -355,7 +355,13 @@ impl<'a> World<'a> {
                      'billday', true, 'run_1', {ISSUED}, {ISSUED});
                  insert into outbox (tenant_id, payment_id, kind, recipient, locale, state, attempts, next_at, fence,
                      created_at)
-                 values ('t1', '{id}', 'invoice', {recipient}, 'en', '{state}', 0, {ISSUED}, 0, {ISSUED})"
+                 values ('t1', '{id}', 'invoice', {recipient}, 'en', '{state}', 0, {ISSUED}, 0, {ISSUED});
+                 insert into outcomes (tenant_id, run_date, subject_kind, subject_id, outcome, payment_id, rentals, run_id)
+                 values ('t1', '2026-07-01', 'group', 'grp_{id}', 'billed', '{id}', '[]', 'run_1');
+                 insert into runs (tenant_id, run_id, run_date, kind, requested_by, state, batches, billed, already_billed,
+                     skipped, parked, withheld, never_charged, totals, version, started_at, beat_at)
+                 values ('t1', 'run_1', '2026-07-01', 'explicit', 'test', 'completed', 1, 1, 0, 0, 0, 0, 0, '{{}}', '', 0, 0)
+                 on conflict do nothing"
             ))
             .await;
         if lines > 0 {

@@ -4,5 +4,7 @@ mod support;
 
 mod architecture;
 mod delivery;
+mod import;
 mod migrations;
 mod store;
+mod worked_examples;

@@ -1,0 +1,405 @@
+//! The fields of one record, read into typed values; whatever is wrong is noted by field and reading goes on.
+//!
+//! A field that is wrong or missing gives an empty value: the record is thrown away then, but all its faults are known.
+
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono_tz::Tz;
+
+use crate::domain::Currency;
+use crate::domain::calendar::{BillingPeriod, parse_date, parse_instant, parse_local_date};
+use crate::domain::money::parse_scaled;
+
+use super::value::{Object, Value, get, short};
+
+/// Longest ids, mails, notes and other texts, in characters.
+pub(super) const ID_MAX: usize = 128;
+const EMAIL_MAX: usize = 254;
+const NOTES_MAX: usize = 2_000;
+pub(super) const TEXT_MAX: usize = 255;
+
+/// One fault of a record: its field, and what is wrong and would be right.
+#[derive(Debug, PartialEq)]
+pub(super) struct Fault {
+    pub field: String,
+    pub message: String,
+}
+
+/// One record's fields, with the faults found so far.
+pub(super) struct Fields<'a> {
+    object: &'a Object,
+    /// Stands before the name of each field in complaints: `lineItems.2.`.
+    prefix: String,
+    pub faults: Vec<Fault>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(object: &'a Object, prefix: String) -> Self {
+        Self { object, prefix, faults: Vec::new() }
+    }
+
+    pub(super) fn fault(&mut self, field: &str, message: impl Into<String>) {
+        self.faults.push(Fault { field: format!("{}{field}", self.prefix), message: message.into() });
+    }
+
+    /// The value at a path such as `tax.mode`; null and an empty text are as good as absent.
+    pub(super) fn value(&self, path: &str) -> Option<&'a Value> {
+        match self.raw(path)? {
+            Value::Null => None,
+            Value::Text(text) if text.is_empty() => None,
+            value => Some(value),
+        }
+    }
+
+    /// The value at a path as it is, also null.
+    pub(super) fn raw(&self, path: &str) -> Option<&'a Value> {
+        let mut steps = path.split('.');
+        let first = steps.next().and_then(|name| get(self.object, name))?;
+        steps.try_fold(first, |value, name| match value {
+            Value::Object(object) => get(object, name),
+            _ => None,
+        })
+    }
+
+    // ------------------------------------------------------------------------------------------------------------ texts
+
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        self.bounded_text(name, TEXT_MAX, false)
+    }
+
+    pub(super) fn id(&mut self, name: &str) -> Option<String> {
+        self.bounded_text(name, ID_MAX, false)
+    }
+
+    pub(super) fn notes(&mut self, name: &str) -> Option<String> {
+        self.bounded_text(name, NOTES_MAX, true)
+    }
+
+    pub(super) fn required_id(&mut self, name: &str) -> String {
+        let id = self.id(name);
+        self.required(name, id)
+    }
+
+    pub(super) fn required_text(&mut self, name: &str) -> String {
+        let text = self.text(name);
+        self.required(name, text)
+    }
+
+    /// Notes a value that must be there and is not, unless something was wrong with it anyway.
+    pub(super) fn required<T: Default>(&mut self, name: &str, value: Option<T>) -> T {
+        if value.is_none() && self.value(name).is_none() {
+            self.fault(name, "is missing");
+        }
+        value.unwrap_or_default()
+    }
+
+    fn bounded_text(&mut self, name: &str, max: usize, lines: bool) -> Option<String> {
+        match self.value(name)? {
+            Value::Text(text) | Value::Cell(text) => self.checked_text(name, text, max, lines),
+            other => {
+                self.fault(name, format!("is {}: expected a text", other.describe()));
+                None
+            }
+        }
+    }
+
+    fn checked_text(&mut self, name: &str, text: &str, max: usize, lines: bool) -> Option<String> {
+        let allowed = |c: char| !c.is_control() || (lines && matches!(c, '\t' | '\n'));
+        if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+            self.fault(name, format!("holds the control character U+{:04X}", u32::from(bad)));
+            return None;
+        }
+        // Bytes first: counting characters is for the rare long text.
+        if text.len() > max && text.chars().count() > max {
+            self.fault(name, format!("is longer than {max} characters"));
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// An e-mail address of a plausible shape.
+    pub(super) fn email(&mut self, name: &str) -> Option<String> {
+        let text = self.bounded_text(name, EMAIL_MAX, false)?;
+        let plausible = text
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
+            && !text.contains(char::is_whitespace);
+        if !plausible {
+            self.fault(name, format!("'{}' is not an e-mail address", short(&text)));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// One word of an enum, as the stored text.
+    pub(super) fn word(&mut self, name: &str, words: &'static [&'static str]) -> Option<String> {
+        let text = self.text(name)?;
+        if !words.contains(&text.as_str()) {
+            self.fault(name, format!("'{}' is none of {}", short(&text), words.join(", ")));
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(super) fn time_zone(&mut self, name: &str) -> Option<Tz> {
+        let text = self.text(name)?;
+        let zone = text.parse().ok();
+        if zone.is_none() {
+            let message = format!("'{}' is not an IANA time zone such as Europe/Berlin", short(&text));
+            self.fault(name, message);
+        }
+        zone
+    }
+
+    pub(super) fn currency(&mut self, name: &str) -> Option<Currency> {
+        let text = self.text(name)?;
+        let currency = Currency::from_code(&text);
+        if currency.is_none() {
+            self.fault(name, format!("'{}' is not an ISO 4217 currency such as EUR", short(&text)));
+        }
+        currency
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- numbers
+
+    /// An amount in minor units. A text must be a plain decimal, a JSON number may have any form.
+    pub(super) fn amount(&mut self, name: &str, currency: Currency) -> Option<i64> {
+        let text = self.number_text(name)?;
+        match currency.parse_amount(text) {
+            Ok(minor) => Some(minor),
+            Err(error) => {
+                self.fault(name, format!("{} {error} (in {currency})", short(text)));
+                None
+            }
+        }
+    }
+
+    /// A percentage from 0 to 100 in parts per million.
+    pub(super) fn percent(&mut self, name: &str) -> Option<i64> {
+        let text = self.number_text(name)?;
+        let parsed = parse_scaled(text, 4).map_err(|error| error.to_string());
+        match parsed {
+            Ok(ppm) if (0..=1_000_000).contains(&ppm) => Some(ppm),
+            Ok(_) => {
+                self.fault(name, format!("{} is not between 0 and 100", short(text)));
+                None
+            }
+            Err(error) => {
+                self.fault(name, format!("{} {error}", short(text)));
+                None
+            }
+        }
+    }
+
+    fn number_text(&mut self, name: &str) -> Option<&'a str> {
+        match self.value(name)? {
+            Value::Number(text) => Some(text),
+            Value::Text(text) | Value::Cell(text) if !text.contains(['e', 'E']) => Some(text),
+            other => {
+                self.fault(name, format!("{} is not a decimal number", other.describe()));
+                None
+            }
+        }
+    }
+
+    /// A whole number; `15.0` and `1.5e1` are 15, a JSON text is none.
+    pub(super) fn whole(&mut self, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = self.value(name)?;
+        let number = match value {
+            Value::Number(text) | Value::Cell(text) => parse_scaled(text, 0).ok(),
+            _ => None,
+        };
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let hint = if matches!(value, Value::Text(_)) { ", not a text" } else { "" };
+            self.fault(
+                name,
+                format!(
+                    "is {}: expected a whole number from {} to {}{hint}",
+                    value.describe(),
+                    range.start(),
+                    range.end()
+                ),
+            );
+        }
+        number
+    }
+
+    // ------------------------------------------------------------------------------------------------------------ times
+
+    /// A day, from a date or an instant (rule 1).
+    pub(super) fn date(&mut self, name: &str, zone: Tz) -> Option<NaiveDate> {
+        let text = self.text(name)?;
+        let date = parse_local_date(&text, zone);
+        if date.is_none() {
+            self.fault(name, format!("'{}' is not a date such as 2026-03-01 or 2026-03-01T00:00:00Z", short(&text)));
+        }
+        date
+    }
+
+    /// An instant in microseconds UTC; a plain date is its midnight in the tenant's zone.
+    pub(super) fn instant(&mut self, name: &str, zone: Tz) -> Option<i64> {
+        let text = self.text(name)?;
+        let instant = read_instant(&text, zone);
+        if instant.is_none() {
+            self.fault(name, format!("'{}' is not an instant such as 2026-03-01T09:30:00Z", short(&text)));
+        }
+        instant.map(|instant| instant.timestamp_micros())
+    }
+
+    /// When a record was made or changed; the public API leaves its type open, so anything but text is left out.
+    pub(super) fn record_time(&mut self, name: &str, zone: Tz) -> Option<i64> {
+        match self.value(name)? {
+            Value::Text(_) | Value::Cell(_) => self.instant(name, zone),
+            _ => None,
+        }
+    }
+
+    pub(super) fn period(&mut self, name: &str) -> Option<BillingPeriod> {
+        let text = self.text(name)?;
+        let period = BillingPeriod::parse(&text);
+        if period.is_none() {
+            self.fault(name, format!("'{}' is not a billing period such as 2026-03", short(&text)));
+        }
+        period
+    }
+
+    // ------------------------------------------------------------------------------------------------------------ parts
+
+    /// A list of ids, each once, in order; a CSV cell separates them by `;`. `None` if it is absent or null.
+    pub(super) fn ids(&mut self, name: &str) -> Option<Vec<String>> {
+        let texts: Vec<&str> = match self.value(name)? {
+            Value::Cell(text) => text.split(';').map(str::trim).filter(|id| !id.is_empty()).collect(),
+            Value::List(list) => {
+                let mut texts = Vec::with_capacity(list.len());
+                for (at, value) in list.iter().enumerate() {
+                    match value {
+                        Value::Text(text) if !text.is_empty() => texts.push(text.as_str()),
+                        other => {
+                            self.fault(&format!("{name}.{at}"), format!("is {}: expected an id", other.describe()));
+                        }
+                    }
+                }
+                texts
+            }
+            other => {
+                self.fault(name, format!("is {}: expected a list of ids", other.describe()));
+                return None;
+            }
+        };
+        let mut ids: Vec<String> = Vec::with_capacity(texts.len());
+        for (at, text) in texts.into_iter().enumerate() {
+            ids.extend(self.checked_text(&format!("{name}.{at}"), text, ID_MAX, false));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Some(ids)
+    }
+
+    /// An address, as canonical JSON; a plain text stays one.
+    pub(super) fn address(&mut self, name: &str) -> Option<String> {
+        match self.value(name)? {
+            Value::Text(text) | Value::Cell(text) => self.checked_text(name, text, NOTES_MAX, true),
+            Value::Object(object) => {
+                let mut inner = Fields::new(object, format!("{}{name}.", self.prefix));
+                let parts: serde_json::Map<String, serde_json::Value> = ADDRESS_PARTS
+                    .iter()
+                    .filter_map(|part| Some(((*part).to_owned(), inner.text(part)?.into())))
+                    .collect();
+                self.faults.append(&mut inner.faults);
+                (!parts.is_empty()).then(|| serde_json::Value::from(parts).to_string())
+            }
+            other => {
+                self.fault(name, format!("is {}: expected an address", other.describe()));
+                None
+            }
+        }
+    }
+}
+
+/// The fields of an address in the public API.
+const ADDRESS_PARTS: [&str; 9] = [
+    "contactName",
+    "company",
+    "buildingInfo",
+    "streetAddress",
+    "locality",
+    "city",
+    "adminArea",
+    "postalCode",
+    "country",
+];
+
+fn read_instant(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
+    if let Some(date) = parse_date(text) {
+        let midnight = date.and_time(NaiveTime::MIN);
+        // A zone may skip its midnight; then the day begins an hour later.
+        let local = midnight.and_local_timezone(zone).earliest();
+        let local = local.or_else(|| (midnight + chrono::Duration::hours(1)).and_local_timezone(zone).earliest())?;
+        return Some(local.with_timezone(&Utc));
+    }
+    parse_instant(text).or_else(|| parse_instant(&format!("{text}Z"))).map(|instant| instant.with_timezone(&Utc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(json: &str) -> Object {
+        match serde_json::from_str(json).unwrap() {
+            Value::Object(object) => object,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fault(json: &str, read: impl FnOnce(&mut Fields<'_>)) -> String {
+        let object = object(json);
+        let mut fields = Fields::new(&object, String::new());
+        read(&mut fields);
+        fields.faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_billing_day_is_a_whole_number_in_any_json_form_but_no_text() {
+        for good in ["15", "15.0", "1.5e1"] {
+            let object = object(&format!(r#"{{"day": {good}}}"#));
+            assert_eq!(Fields::new(&object, String::new()).whole("day", 1..=28), Some(15), "{good}");
+        }
+        for bad in ["0", "29", "15.5", "\"15\"", "true", "[15]", "1e400", "-1"] {
+            let fault = fault(&format!(r#"{{"day": {bad}}}"#), |f| {
+                f.whole("day", 1..=28);
+            });
+            assert!(fault.contains("expected a whole number from 1 to 28"), "{bad}: {fault}");
+        }
+    }
+
+    #[test]
+    fn texts_are_bounded_and_hold_no_control_characters() {
+        let long = "x".repeat(129);
+        let json =
+            format!(r#"{{"id": "{long}", "mail": "a b@c", "tab": "a\tb", "notes": "a\tb\n", "nul": "a\u0000"}}"#);
+        let faults = fault(&json, |f| {
+            f.id("id");
+            f.email("mail");
+            f.text("tab");
+            f.notes("notes");
+            f.notes("nul");
+        });
+        assert_eq!(
+            faults,
+            "id: is longer than 128 characters\nmail: 'a b@c' is not an e-mail address\n\
+             tab: holds the control character U+0009\nnul: holds the control character U+0000"
+        );
+    }
+
+    #[test]
+    fn a_plain_day_as_an_instant_is_its_midnight_in_the_zone() {
+        let read = |text, zone| read_instant(text, zone).map(|instant| instant.to_rfc3339());
+        let berlin = chrono_tz::Europe::Berlin;
+        assert_eq!(read("2026-03-10", berlin).as_deref(), Some("2026-03-09T23:00:00+00:00"));
+        assert_eq!(read("2026-03-10T10:00:00.5+02:00", berlin).as_deref(), Some("2026-03-10T08:00:00.500+00:00"));
+        assert_eq!(read("2026-03-10T10:00:00", berlin).as_deref(), Some("2026-03-10T10:00:00+00:00"));
+        assert_eq!(read("yesterday", berlin), None);
+    }
+}

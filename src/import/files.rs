@@ -1,0 +1,81 @@
+//! The files of one call, which can be read more than once: what is no regular file is copied aside first.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::ImportFile;
+use super::report::Place;
+
+pub(super) struct Files(Vec<Source>);
+
+struct Source {
+    name: String,
+    content: Content,
+}
+
+enum Content {
+    Path(std::path::PathBuf),
+    /// A pipe's content, in a file without a name.
+    Spooled(File),
+    Text(String),
+}
+
+/// A file ready to be read from its beginning.
+pub(super) struct Opened<'a>(pub Box<dyn Read + 'a>);
+
+impl Files {
+    /// Makes sure that each can be read; the error names the one that cannot.
+    pub(super) fn open(files: &[ImportFile]) -> Result<Self, (String, io::Error)> {
+        let sources = files.iter().map(|file| match file {
+            ImportFile::Text { name, text } => Ok(Source { name: name.clone(), content: Content::Text(text.clone()) }),
+            ImportFile::Path(path) => {
+                let name = path.display().to_string();
+                match open(path) {
+                    Ok(content) => Ok(Source { name, content }),
+                    Err(error) => Err((name, error)),
+                }
+            }
+        });
+        Ok(Self(sources.collect::<Result<_, _>>()?))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn name(&self, file: usize) -> &str {
+        self.0.get(file).map_or("", |source| &source.name)
+    }
+
+    /// `file:line`, as messages name a place.
+    pub(super) fn name_place(&self, place: Place) -> String {
+        format!("{}:{}", self.name(place.file), place.line)
+    }
+
+    pub(super) fn reader(&self, file: usize) -> io::Result<Opened<'_>> {
+        let reader: Box<dyn Read> = match &self.0[file].content {
+            Content::Path(path) => Box::new(File::open(path)?),
+            Content::Text(text) => Box::new(text.as_bytes()),
+            Content::Spooled(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(0))?;
+                Box::new(file)
+            }
+        };
+        Ok(Opened(reader))
+    }
+}
+
+fn open(path: &std::path::Path) -> io::Result<Content> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    if metadata.is_file() {
+        return Ok(Content::Path(path.to_owned()));
+    }
+    let mut spooled = tempfile::tempfile()?;
+    io::copy(&mut file, &mut spooled)?;
+    Ok(Content::Spooled(spooled))
+}

@@ -1,0 +1,458 @@
+//! Bringing records in from files: all files of one call land together, or not at all.
+//!
+//! ```text
+//! files ─► pass 1: tenants ────────────► store      their zones and currencies
+//!       └► pass 2: everything else ────► store      chunk by chunk, in any order
+//!                                          └► membership, references, who holds which period ─► commit, or refuse
+//! ```
+//!
+//! A thread reads, the transaction writes, a few chunks lie between them: memory stays flat however large a file is. Files
+//! are read twice because a record cannot be understood without its tenant, and the order of records means nothing.
+
+mod fields;
+mod files;
+mod payment;
+mod read;
+mod record;
+mod report;
+mod source;
+mod value;
+mod wording;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+
+use crate::domain::Currency;
+use crate::store::import::{
+    CustomerContent, Finding, Findings, GroupContent, ImportCall, Incoming, PaymentContent, Rejected, RentalContent,
+    TenantContent, Written,
+};
+use crate::store::{self, Session, Store, StoreError};
+
+use files::{Files, Opened};
+use read::{Piece, read};
+use record::{Basics, Context, Record, Refusal, read_record};
+pub use report::{Complaint, Counts, ImportSummary, Warning};
+use report::{Complaints, Place};
+
+/// Something to import from.
+#[derive(Debug, Clone)]
+pub enum ImportFile {
+    /// A file, or a pipe.
+    Path(PathBuf),
+    /// A text that the program itself holds, with a name for messages.
+    Text { name: String, text: String },
+}
+
+impl ImportFile {
+    /// A text with a name for messages.
+    pub fn text(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Text { name: name.into(), text: text.into() }
+    }
+}
+
+/// The kinds of record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Tenant,
+    Customer,
+    Rental,
+    Group,
+    Payment,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] = [Self::Tenant, Self::Customer, Self::Rental, Self::Group, Self::Payment];
+
+    pub fn singular(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Customer => "customer",
+            Self::Rental => "rental",
+            Self::Group => "group",
+            Self::Payment => "payment",
+        }
+    }
+
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenants",
+            Self::Customer => "customers",
+            Self::Rental => "rentals",
+            Self::Group => "groups",
+            Self::Payment => "payments",
+        }
+    }
+
+    /// The field that holds the id of such a record.
+    fn id_field(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenantId",
+            Self::Customer => "customerId",
+            Self::Rental => "rentalId",
+            Self::Group => "billingGroupId",
+            Self::Payment => "paymentId",
+        }
+    }
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// Records are wrong: the first ones, and how many faults there are in all.
+    #[error("{}", report::refusal(.0, *.1))]
+    Refused(Vec<Complaint>, u64),
+    #[error("cannot read {0}: {1}")]
+    Unreadable(String, std::io::Error),
+    #[error("nothing was imported: {0}")]
+    Store(StoreError),
+}
+
+/// How often the call is made again when the database was busy, or another process wrote the same meanwhile.
+const ATTEMPTS: usize = 3;
+/// Records that go to the database together: enough to make a statement's cost small, few enough to stay in the caches.
+const CHUNK: usize = 1_000;
+/// Members and line items that go together with them: a group can have 100,000.
+const CHUNK_PARTS: usize = 20_000;
+/// Chunks that wait between reading and writing.
+const WAITING: usize = 4;
+
+/// Imports files; `tenant` is that of records which name none.
+pub async fn import(
+    store: &Store,
+    files: &[ImportFile],
+    tenant: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<ImportSummary, ImportError> {
+    let files = files.to_vec();
+    let files = tokio::task::spawn_blocking(move || Files::open(&files))
+        .await
+        .map_err(|panicked| ImportError::Store(anyhow!("reading the files failed: {panicked}").into()))?
+        .map_err(|(path, error)| ImportError::Unreadable(path, error))?;
+    let job = Arc::new(Job { files, tenant: tenant.map(str::to_owned), now });
+    let mut attempt = 1;
+    loop {
+        let job = Arc::clone(&job);
+        let result = store.with_tx(move |session| Box::pin(run(session, job))).await;
+        match result {
+            Ok(summary) => return Ok(summary),
+            Err(StoreError::Conflict | StoreError::Busy(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(StoreError::Other(error)) => {
+                return Err(match error.downcast::<Refused>() {
+                    Ok(Refused(complaints)) => ImportError::Refused(complaints.first, complaints.total),
+                    Err(error) => ImportError::Store(error.into()),
+                });
+            }
+            Err(error) => return Err(ImportError::Store(error)),
+        }
+    }
+}
+
+/// What one call is about.
+struct Job {
+    files: Files,
+    tenant: Option<String>,
+    now: DateTime<Utc>,
+}
+
+/// Takes the complaints out of the transaction, which their being an error rolls back.
+#[derive(Debug, thiserror::Error)]
+#[error("the import was refused")]
+struct Refused(Complaints);
+
+/// All of one call, inside its transaction.
+async fn run(session: &mut Session, job: Arc<Job>) -> store::Result<ImportSummary> {
+    let import_id = uuid::Uuid::now_v7().to_string();
+    let call = ImportCall { import_id, now: job.now.timestamp_micros() };
+    let mut work = Work { job, call, complaints: Complaints::default(), summary: ImportSummary::default() };
+    session.begin_import().await?;
+
+    let tenants = work.pass(session, Pass::Tenants, HashMap::new()).await?;
+    if tenants.broken {
+        return work.end();
+    }
+    let mut basics = stored_basics(session).await?;
+    for (tenant_id, refused) in tenants.refused {
+        basics.entry(tenant_id).or_insert(refused);
+    }
+    work.pass(session, Pass::Others, basics).await?;
+
+    let findings = session.settle_members(&work.call).await?;
+    work.take(findings);
+    for tenant_id in &work.summary.tenants {
+        session.refresh_billed_groups(tenant_id).await?;
+    }
+    let findings = session.check_references(&work.call).await?;
+    work.take(findings);
+    let findings = session.settle_payments(&work.call).await?;
+    work.take(findings);
+    session.end_import().await?;
+    work.end()
+}
+
+/// The zones and currencies of all tenants; one that cannot be read is as good as refused.
+async fn stored_basics(session: &mut Session) -> store::Result<HashMap<String, Option<Basics>>> {
+    let tenants = session.list_tenant_basics().await?.into_iter().map(|row| {
+        let currency = Currency::from_code(&row.currency);
+        let basics = currency.zip(row.time_zone.parse().ok()).map(|(currency, zone)| Basics { currency, zone });
+        (row.tenant_id, basics)
+    });
+    Ok(tenants.collect())
+}
+
+/// What has come of a call so far.
+struct Work {
+    job: Arc<Job>,
+    call: ImportCall,
+    complaints: Complaints,
+    summary: ImportSummary,
+}
+
+impl Work {
+    /// Reads all files once, in a thread of its own, and writes what it hands over.
+    async fn pass(
+        &mut self,
+        session: &mut Session,
+        pass: Pass,
+        tenants: HashMap<String, Option<Basics>>,
+    ) -> store::Result<PassReport> {
+        let (sender, mut chunks) = mpsc::channel(WAITING);
+        let job = Arc::clone(&self.job);
+        let reading = tokio::task::spawn_blocking(move || Reader::new(&job, pass, tenants, sender).read());
+        while let Some(chunk) = chunks.recv().await {
+            self.write(session, chunk).await?;
+        }
+        let mut report = reading.await.map_err(|panicked| anyhow!("reading the files failed: {panicked}"))?;
+        self.complaints.append(std::mem::take(&mut report.complaints));
+        Ok(report)
+    }
+
+    async fn write(&mut self, session: &mut Session, chunk: Chunk) -> store::Result<()> {
+        let call = &self.call;
+        let (kind, written) = match chunk {
+            Chunk::Tenants(records) => (Kind::Tenant, session.import_tenants(call, records).await?),
+            Chunk::Customers(records) => (Kind::Customer, session.import_customers(call, records).await?),
+            Chunk::Rentals(records) => {
+                self.summary.note_tenants(&records);
+                (Kind::Rental, session.import_rentals(call, records).await?)
+            }
+            Chunk::Groups(records) => {
+                self.summary.note_tenants(&records);
+                (Kind::Group, session.import_groups(call, records).await?)
+            }
+            Chunk::Payments(records) => (Kind::Payment, session.import_payments(call, records).await?),
+            Chunk::Rejected(rejected) => return session.insert_rejected(&rejected).await,
+        };
+        let Written { findings, .. } = self.summary.count(kind, written);
+        self.take(findings);
+        Ok(())
+    }
+
+    /// Sorts what the store found into complaints and warnings.
+    fn take(&mut self, findings: Vec<Findings>) {
+        for finding in findings {
+            let unnamed = finding.total - finding.first.len() as u64;
+            let complaints = finding.first.iter().map(|found| self.word(finding.what, found));
+            if finding.what.refused() {
+                let complaints: Vec<(Place, Complaint)> = complaints.collect();
+                complaints.into_iter().for_each(|(place, complaint)| self.complaints.push(place, complaint));
+                self.complaints.total += unnamed;
+            } else {
+                let warnings: Vec<Warning> = complaints.map(|(_, complaint)| complaint).collect();
+                self.summary.warn(finding.what, warnings, unnamed);
+            }
+        }
+    }
+
+    fn word(&self, what: Finding, found: &store::import::Found) -> (Place, Complaint) {
+        let place = Place::from_number(found.place);
+        let other = found.other.map(Place::from_number).map(|other| self.job.files.name_place(other));
+        let (field, message) = wording::word(what, found, other.as_deref());
+        (place, Complaint { file: self.job.files.name(place.file).to_owned(), line: place.line, field, message })
+    }
+
+    fn end(self) -> store::Result<ImportSummary> {
+        if self.complaints.total == 0 {
+            return Ok(self.summary);
+        }
+        Err(StoreError::Other(anyhow::Error::new(Refused(self.complaints))))
+    }
+}
+
+/// Which records a reading is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Tenants,
+    Others,
+}
+
+/// Records of one kind, to be written together.
+enum Chunk {
+    Tenants(Vec<Incoming<TenantContent>>),
+    Customers(Vec<Incoming<CustomerContent>>),
+    Rentals(Vec<Incoming<RentalContent>>),
+    Groups(Vec<Incoming<GroupContent>>),
+    Payments(Vec<Incoming<PaymentContent>>),
+    Rejected(Vec<Rejected>),
+}
+
+/// What a reading found wrong.
+#[derive(Default)]
+struct PassReport {
+    complaints: Complaints,
+    /// A file cannot be read to its end.
+    broken: bool,
+    /// Tenants whose record is refused: their own records are not blamed for it.
+    refused: HashMap<String, Option<Basics>>,
+}
+
+/// Reads all files once and hands over chunks; runs in a thread of its own.
+struct Reader<'a> {
+    job: &'a Job,
+    pass: Pass,
+    context: Context<'a>,
+    sender: mpsc::Sender<Chunk>,
+    report: PassReport,
+    tenants: Vec<Incoming<TenantContent>>,
+    customers: Vec<Incoming<CustomerContent>>,
+    rentals: Vec<Incoming<RentalContent>>,
+    groups: Vec<Incoming<GroupContent>>,
+    payments: Vec<Incoming<PaymentContent>>,
+    rejected: Vec<Rejected>,
+    /// Members and line items in the chunks that are being filled.
+    parts: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(job: &'a Job, pass: Pass, tenants: HashMap<String, Option<Basics>>, sender: mpsc::Sender<Chunk>) -> Self {
+        Self {
+            job,
+            pass,
+            context: Context { now: job.now, tenant: job.tenant.as_deref(), tenants },
+            sender,
+            report: PassReport::default(),
+            tenants: Vec::new(),
+            customers: Vec::new(),
+            rentals: Vec::new(),
+            groups: Vec::new(),
+            payments: Vec::new(),
+            rejected: Vec::new(),
+            parts: 0,
+        }
+    }
+
+    fn read(mut self) -> PassReport {
+        for file in 0..self.job.files.len() {
+            let result = match self.job.files.reader(file) {
+                Ok(Opened(reader)) => read(reader, |piece| self.take(file, piece)),
+                Err(error) => Err(read::Broken { line: 1, message: format!("cannot be read: {error}") }),
+            };
+            if let Err(broken) = result {
+                self.report.broken = true;
+                self.complain(Place { file, line: broken.line }, "", broken.message);
+            }
+        }
+        self.flush(1);
+        self.report
+    }
+
+    /// Takes one piece of a file; false if nobody wants more.
+    fn take(&mut self, file: usize, piece: Piece) -> bool {
+        let (line, kind, fields) = match piece {
+            Piece::Record { line, kind, fields } => (line, kind, fields),
+            Piece::Bad { line, field, message } => {
+                if self.pass == Pass::Others {
+                    self.complain(Place { file, line }, &field, message);
+                }
+                return true;
+            }
+        };
+        let place = Place { file, line };
+        let kind = kind.or_else(|| Kind::of_fields(&fields));
+        match kind {
+            Some(kind) if (kind == Kind::Tenant) == (self.pass == Pass::Tenants) => {
+                match read_record(kind, &fields, place.to_number(), &self.context) {
+                    Ok(Some(record)) => self.collect(record),
+                    Ok(None) => {}
+                    Err(refusal) => self.refuse(kind, place, refusal),
+                }
+                self.flush(CHUNK)
+            }
+            None if self.pass == Pass::Others => {
+                self.complain(place, "", format!("its fields tell no kind of record: {}", Kind::TOLD_BY));
+                true
+            }
+            _ => true,
+        }
+    }
+
+    fn collect(&mut self, record: Record) {
+        match record {
+            Record::Tenant(record) => self.tenants.push(record),
+            Record::Customer(record) => self.customers.push(record),
+            Record::Rental(record) => self.rentals.push(record),
+            Record::Group(record) => {
+                if let store::import::Claim::Said(members) = &record.content.members {
+                    self.parts += members.len();
+                }
+                self.groups.push(record);
+            }
+            Record::Payment(record) => {
+                self.parts += record.content.lines.len();
+                self.payments.push(record);
+            }
+        }
+    }
+
+    fn refuse(&mut self, kind: Kind, place: Place, refusal: Refusal) {
+        for fault in refusal.faults {
+            self.complain(place, &fault.field, fault.message);
+        }
+        if let (Some(tenant_id), Some(id)) = (refusal.tenant_id, refusal.id) {
+            if kind == Kind::Tenant {
+                self.report.refused.insert(tenant_id, None);
+            } else {
+                self.rejected.push(Rejected { tenant_id, kind: kind.singular(), id });
+            }
+        }
+    }
+
+    fn complain(&mut self, place: Place, field: &str, message: String) {
+        let file = self.job.files.name(place.file).to_owned();
+        self.report.complaints.push(place, Complaint { file, line: place.line, field: field.to_owned(), message });
+    }
+
+    /// Hands over what has `enough` records; false if nobody takes it any more.
+    fn flush(&mut self, enough: usize) -> bool {
+        let all = self.parts >= CHUNK_PARTS;
+        let full = |count: usize| count >= enough || (all && count > 0);
+        let mut chunks = Vec::new();
+        if full(self.tenants.len()) {
+            chunks.push(Chunk::Tenants(std::mem::take(&mut self.tenants)));
+        }
+        if full(self.customers.len()) {
+            chunks.push(Chunk::Customers(std::mem::take(&mut self.customers)));
+        }
+        if full(self.rentals.len()) {
+            chunks.push(Chunk::Rentals(std::mem::take(&mut self.rentals)));
+        }
+        if full(self.groups.len()) {
+            chunks.push(Chunk::Groups(std::mem::take(&mut self.groups)));
+        }
+        if full(self.payments.len()) {
+            chunks.push(Chunk::Payments(std::mem::take(&mut self.payments)));
+        }
+        if full(self.rejected.len()) {
+            chunks.push(Chunk::Rejected(std::mem::take(&mut self.rejected)));
+        }
+        if all {
+            self.parts = 0;
+        }
+        chunks.into_iter().all(|chunk| self.sender.blocking_send(chunk).is_ok())
+    }
+}
