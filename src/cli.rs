@@ -13,7 +13,7 @@ mod run;
 mod runs;
 mod table;
 mod tenant;
-//mod verify;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ enum Command {
     /// Bill what is due: a date, a range, or today and what was missed
     Run(run::RunArgs),
     /// Audit the whole ledger: nothing twice, nothing missed, sums agree, numbers gapless
-    //Verify(verify::VerifyArgs),
+    Verify(verify::VerifyArgs),
     /// Subjects that could not be billed, why, and what was decided
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
@@ -156,7 +156,7 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
             Command::Demo => demo::demo(&app).await,
             Command::Import(args) => import::import(&app, args).await,
             Command::Run(args) => run::run(&app, args).await,
-            //Command::Verify(args) => verify::verify(&app, args).await,
+            Command::Verify(args) => verify::verify(&app, args).await,
             Command::Parked(command) => parked::parked(&app, command).await,
             Command::Arrears(command) => arrears::arrears(&app, command).await,
             Command::Outbox(command) => outbox::outbox(&app, command).await,

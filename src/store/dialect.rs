@@ -124,6 +124,20 @@ where
     sqlx::query_as::<DB, O>(AssertSqlSafe(sql.replace("$keys", DB::KEYS))).bind(DB::keys(keys))
 }
 
+/// A statement that selects `tenant_id` and `named`, cut to the first 20 rows, each beside how many there are in all; `$1` is
+/// the tenant, or null for all.
+///
+/// The text is one of our own literals inside another: nothing from outside can get into it.
+pub(crate) fn counted(sql: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "select 'tenant ' || v.tenant_id || ': ' || v.named, count(*) over ()
+         from ({sql}) v
+         where v.tenant_id = coalesce($1, v.tenant_id)
+         order by v.tenant_id, v.named
+         limit 20"
+    ))
+}
+
 /// One column of many rows to insert.
 pub(crate) enum Column<'a> {
     /// The same value in every row.

@@ -38,9 +38,17 @@ pub struct DueReader {
     tenant: Tenant,
     run_date: NaiveDate,
     period: BillingPeriod,
-    only: Option<Subject>,
+    wanted: Wanted,
     sources: Vec<Source>,
     position: Position,
+}
+
+/// Which of the due subjects are read; all of them unless something is set.
+#[derive(Default)]
+struct Wanted {
+    only: Option<Subject>,
+    /// Only those without an outcome on record whose own records were last changed before this instant.
+    unrecorded_before: Option<i64>,
 }
 
 /// A subject as it stands in a batch: what the planner needs, and what is already on record.
@@ -95,8 +103,18 @@ impl Candidate {
 impl DueReader {
     /// Starts before the first due subject; with `only`, every other one is passed over.
     pub fn new(tenant: &Tenant, run_date: NaiveDate, only: Option<Subject>) -> Self {
+        Self::with(tenant, run_date, Wanted { only, unrecorded_before: None })
+    }
+
+    /// Starts before the first due subject that has no outcome of this date although its records are as they were at the
+    /// instant `before`: nothing on a date that was run completely then.
+    pub fn unrecorded(tenant: &Tenant, run_date: NaiveDate, before: i64) -> Self {
+        Self::with(tenant, run_date, Wanted { only: None, unrecorded_before: Some(before) })
+    }
+
+    fn with(tenant: &Tenant, run_date: NaiveDate, wanted: Wanted) -> Self {
         let mut sources: Vec<(SubjectKind, BillingDay)> = Vec::new();
-        let wants = |kind| only.as_ref().is_none_or(|subject| subject.kind == kind);
+        let wants = |kind| wanted.only.as_ref().is_none_or(|subject| subject.kind == kind);
         if wants(SubjectKind::Group) {
             // A group's day is 28 at the most and never clamps: only the date's own number is due.
             sources.extend(BillingDay::due_on(run_date).take(1).map(|day| (SubjectKind::Group, day)));
@@ -120,7 +138,7 @@ impl DueReader {
             tenant: tenant.clone(),
             run_date,
             period: BillingPeriod::of(run_date),
-            only,
+            wanted,
             sources,
             position: Position::default(),
         }
@@ -189,11 +207,11 @@ impl DueReader {
             if source.page.is_empty() && !source.exhausted {
                 source.page = match source.kind {
                     SubjectKind::Group => {
-                        group_page(session, &self.tenant.tenant_id, self.run_date, self.period, source, &self.only)
+                        group_page(session, &self.tenant.tenant_id, self.run_date, self.period, source, &self.wanted)
                             .await?
                     }
                     SubjectKind::Rental => {
-                        rental_page(session, &self.tenant.tenant_id, self.run_date, self.period, source, &self.only)
+                        rental_page(session, &self.tenant.tenant_id, self.run_date, self.period, source, &self.wanted)
                             .await?
                     }
                 };
@@ -272,7 +290,7 @@ async fn group_page(
     run_date: NaiveDate,
     period: BillingPeriod,
     source: &Source,
-    only: &Option<Subject>,
+    wanted: &Wanted,
 ) -> Result<VecDeque<Candidate>> {
     let rows: Vec<GroupCandidate> = on!(session, |conn| sqlx::query_as::<Db, GroupCandidate>(
         "select g.billing_group_id, g.customer_id, g.group_name, g.sort_key,
@@ -288,6 +306,10 @@ async fn group_page(
          where g.tenant_id = $1 and g.billing_day = $2 and g.status = 'active'
            and (g.customer_id, g.sort_key) > ($3, $4)
            and (cast($7 as text) is null or g.billing_group_id = $7)
+           and (cast($9 as bigint) is null or g.changed_at < $9
+                and not exists(select 1 from outcomes o
+                               where o.tenant_id = g.tenant_id and o.run_date = $6 and o.subject_kind = 'group'
+                                 and o.subject_id = g.billing_group_id))
          order by g.customer_id, g.sort_key
          limit $8"
     )
@@ -297,8 +319,9 @@ async fn group_page(
     .bind(&source.after.1)
     .bind(period.to_string())
     .bind(run_date)
-    .bind(only.as_ref().map(|subject| &subject.id))
+    .bind(wanted.only.as_ref().map(|subject| &subject.id))
     .bind(PAGE)
+    .bind(wanted.unrecorded_before)
     .fetch_all(conn)
     .await?);
     Ok(rows.into_iter().map(Candidate::Group).collect())
@@ -310,7 +333,7 @@ async fn rental_page(
     run_date: NaiveDate,
     period: BillingPeriod,
     source: &Source,
-    only: &Option<Subject>,
+    wanted: &Wanted,
 ) -> Result<VecDeque<Candidate>> {
     let rows: Vec<RentalCandidate> = on!(session, |conn| {
         sqlx::query_as::<Db, RentalCandidate>(
@@ -326,6 +349,13 @@ async fn rental_page(
          where r.tenant_id = $1 and r.start_day = $2 and r.billed_group_id is null
            and (r.customer_id, r.sort_key) > ($3, $4)
            and (cast($7 as text) is null or r.rental_id = $7)
+           and (cast($9 as bigint) is null or r.changed_at < $9
+                and not exists(select 1 from billing_groups g
+                               where g.tenant_id = r.tenant_id and g.billing_group_id = r.billing_group_id
+                                 and g.changed_at >= $9)
+                and not exists(select 1 from outcomes o
+                               where o.tenant_id = r.tenant_id and o.run_date = $6 and o.subject_kind = 'rental'
+                                 and o.subject_id = r.rental_id))
          order by r.customer_id, r.sort_key
          limit $8"
     )
@@ -335,8 +365,9 @@ async fn rental_page(
     .bind(&source.after.1)
     .bind(period.to_string())
     .bind(run_date)
-    .bind(only.as_ref().map(|subject| &subject.id))
+    .bind(wanted.only.as_ref().map(|subject| &subject.id))
     .bind(PAGE)
+    .bind(wanted.unrecorded_before)
     .fetch_all(conn)
     .await?
     });
@@ -465,12 +496,19 @@ async fn histories(
     Ok(histories)
 }
 
-/// A rental that was never charged, with the day on which its present subject bills it.
+/// A rental with the day of the active group that bills it, if there is one.
 #[derive(FromRow)]
-struct UnchargedRow {
+pub(super) struct RentalWithDay {
     #[sqlx(flatten)]
-    rental: RentalRow,
+    pub rental: RentalRow,
     group_day: Option<i64>,
+}
+
+impl RentalWithDay {
+    /// The day on which its present subject bills it.
+    pub fn day(&self, tenant: &Tenant) -> BillingDay {
+        self.group_day.and_then(BillingDay::fixed).unwrap_or_else(|| tenant.day_alone(self.rental.start_date))
+    }
 }
 
 impl Session {
@@ -479,7 +517,7 @@ impl Session {
         let mut count = 0;
         let mut after = String::new();
         loop {
-            let rows: Vec<UnchargedRow> = on!(self, |conn| sqlx::query_as::<Db, UnchargedRow>(
+            let rows: Vec<RentalWithDay> = on!(self, |conn| sqlx::query_as::<Db, RentalWithDay>(
                 "select r.rental_id, r.customer_id, r.billing_group_id, r.monthly_amount, r.currency, r.status,
                         r.start_date, r.end_date, r.contract_length, r.ended_on, r.closed_through, r.product_name,
                         r.serial_number, r.sort_key, g.billing_day as group_day
@@ -498,10 +536,7 @@ impl Session {
             let Some(last) = rows.last() else { return Ok(count) };
             after = last.rental.rental_id.clone();
             for row in rows {
-                let day = row
-                    .group_day
-                    .and_then(BillingDay::fixed)
-                    .unwrap_or_else(|| tenant.day_alone(row.rental.start_date));
+                let day = row.day(tenant);
                 // One that cannot be read is parked when it is due; it is not counted here.
                 if let Ok(rental) = row.rental.try_into() {
                     count += u64::from(crate::domain::plan::passed_over(&rental, day, tenant, run_date));

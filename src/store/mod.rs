@@ -22,6 +22,7 @@ pub mod parked;
 pub mod payments;
 pub mod runs;
 pub mod tenants;
+pub mod verify;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

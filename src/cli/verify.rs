@@ -1,0 +1,123 @@
+//! `billday verify`: the audit of the ledger, and its verdict.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::store::verify::{Audit, Finding};
+
+use super::{App, Exit, Wrong};
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// Only this tenant
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// How the verdict is written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: VerdictFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum VerdictFormat {
+    /// For people
+    Text,
+    /// The schema billday.verify/1, one object
+    Json,
+}
+
+pub(super) async fn verify(app: &App, args: VerifyArgs) -> anyhow::Result<Exit> {
+    // A wrong place must not look like a proof.
+    let Some(store) = app.store_read_only().await? else {
+        return Err(Wrong("without a database there is nothing to verify".to_owned()).into());
+    };
+    let mut session = store.read().await?;
+    let audit = session.audit(args.tenant.as_deref(), app.clock.now()).await?;
+    session.end().await;
+    match &args.tenant {
+        Some(tenant) if audit.tenants == 0 => return Err(Wrong(format!("there is no tenant {tenant}")).into()),
+        None if audit.tenants == 0 => eprintln!("there is no tenant yet"),
+        _ => {}
+    }
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        VerdictFormat::Text => write_text(&audit, &mut out)?,
+        VerdictFormat::Json => writeln!(out, "{}", to_json(&audit))?,
+    }
+    Ok(if audit.violations.is_empty() { Exit::Done } else { Exit::Violation })
+}
+
+fn write_text(audit: &Audit, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "Looked at {}, {}, {}, {} and {}.\n",
+        counted(audit.tenants, "tenant"),
+        counted(audit.payments, "payment"),
+        counted(audit.lines, "line"),
+        counted(audit.completed_dates, "completed date"),
+        counted(audit.outcomes, "outcome"),
+    )?;
+    for passed in &audit.passed {
+        writeln!(out, "OK        {}", passed.what)?;
+    }
+    for violation in &audit.violations {
+        writeln!(out, "VIOLATED  {}", violation.what)?;
+        write_rows(violation, out)?;
+    }
+    if !audit.information.is_empty() {
+        writeln!(out, "\nFor your information:")?;
+    }
+    for information in &audit.information {
+        writeln!(out, "          {}", information.what)?;
+        write_rows(information, out)?;
+    }
+    match audit.violations.len() {
+        0 => writeln!(out, "\nProved: nothing twice, nothing missed, sums agree, numbers are gapless."),
+        violated => writeln!(
+            out,
+            "\nREFUTED: {violated} of {} checks are violated. The ledger needs a person before anything else is billed.",
+            violated + audit.passed.len()
+        ),
+    }
+}
+
+fn write_rows(finding: &Finding, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "            {} ({})", finding.count, finding.check)?;
+    for row in &finding.rows {
+        // An id may hold anything; a terminal must not obey it.
+        let row: String = row.chars().filter(|c| !c.is_control()).collect();
+        writeln!(out, "            {row}")?;
+    }
+    match finding.count - finding.rows.len() as u64 {
+        0 => Ok(()),
+        more => writeln!(out, "            and {more} more"),
+    }
+}
+
+fn counted(count: i64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn to_json(audit: &Audit) -> Value {
+    let passed: Vec<Value> =
+        audit.passed.iter().map(|passed| json!({ "check": passed.check, "what": passed.what })).collect();
+    json!({
+        "schema": "billday.verify/1",
+        "proved": audit.violations.is_empty(),
+        "lookedAt": {
+            "tenants": audit.tenants,
+            "payments": audit.payments,
+            "lines": audit.lines,
+            "completedDates": audit.completed_dates,
+            "outcomes": audit.outcomes,
+        },
+        "passed": passed,
+        "violations": findings(&audit.violations),
+        "information": findings(&audit.information),
+    })
+}
+
+fn findings(findings: &[Finding]) -> Vec<Value> {
+    findings.iter().map(|f| json!({ "check": f.check, "what": f.what, "count": f.count, "rows": f.rows })).collect()
+}
