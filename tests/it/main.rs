@@ -3,8 +3,13 @@
 mod support;
 
 mod architecture;
+mod cli;
 mod delivery;
+mod faults;
 mod import;
+mod kills;
 mod migrations;
+mod properties;
+mod rules;
 mod store;
 mod worked_examples;

@@ -179,3 +179,11 @@ fn postgres_server() -> &'static str {
 pub fn torture() -> u32 {
     std::env::var("BILLDAY_TEST_TORTURE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
+
+/// The whole ledger holds what it promises.
+pub async fn assert_verified(db: &TestDb) {
+    let mut session = db.store.read().await.expect("a snapshot");
+    let audit = session.audit(None, chrono::DateTime::UNIX_EPOCH).await.expect("an audit");
+    session.end().await;
+    assert!(audit.violations.is_empty(), "{:#?}", audit.violations);
+}
