@@ -12,4 +12,5 @@ mod migrations;
 mod properties;
 mod rules;
 mod store;
+mod verify;
 mod worked_examples;
