@@ -34,7 +34,11 @@ impl Session {
         records.retain(|r| !by_billday.contains(&(r.tenant_id.clone(), r.id.clone())));
         let left_alone = (given - records.len()) as u64;
         let stored = self.stored_payments(&records).await?;
-        let Compared { ready, mut written } = compare(call, records, &stored, Finding::PaymentTwice, keep_final_status);
+        let Compared { ready, mut written } =
+            compare(call, records, &stored, Finding::PaymentTwice, |record, before, findings| {
+                keep_final_status(record, before, findings);
+                add_up(record, findings);
+            });
         written.left_alone = left_alone;
         self.touch(&ready, &stored).await?;
         self.replace_lines(&ready).await?;
@@ -71,9 +75,8 @@ impl Session {
              where tenant_id = $2 and payment_id in $keys"
         );
         for (tenant_id, ids) in ids_by_tenant(stored.keys().map(|(tenant, id)| (tenant.as_str(), id.as_str()))) {
-            let lines: Vec<StoredLine> =
-                on!(self, |conn| {
-                    dialect::with_keys_as::<Db, StoredLine>(
+            let lines: Vec<StoredLine> = on!(self, |conn| {
+                dialect::with_keys_as::<Db, StoredLine>(
                 "select payment_id, rental_id, billing_period, amount, tax_amount, arrears, description, product_name,
                         serial_number
                  from payment_lines
@@ -84,7 +87,7 @@ impl Session {
             .bind(&tenant_id)
             .fetch_all(conn)
             .await?
-                });
+            });
             for StoredLine { payment_id, line } in lines {
                 if let Some(payment) = stored.get_mut(&(tenant_id.clone(), payment_id)) {
                     payment.content.lines.push(line);
@@ -263,4 +266,14 @@ fn keep_final_status(
     };
     findings.push(Findings::one(Finding::StatusKept, found));
     record.content.status = Some(stored.to_owned());
+}
+
+/// History is as it is: lines that do not add up to their payment are only doubtful.
+fn add_up(record: &Incoming<PaymentContent>, findings: &mut Vec<Findings>) {
+    // Amounts are bounded, but nothing bounds the number of lines.
+    let sum: i128 = record.content.lines.iter().map(|line| i128::from(line.amount)).sum();
+    if sum != i128::from(record.content.subtotal) {
+        let found = Found { place: record.place, id: record.id.clone(), ..Found::default() };
+        findings.push(Findings::one(Finding::LinesDoNotAddUp, found));
+    }
 }
