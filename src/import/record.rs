@@ -254,8 +254,8 @@ fn rental_content(fields: &mut Fields<'_>, basics: Basics) -> RentalContent {
         customer_id: fields.required_id("customerId"),
         member_of: None,
         claim: match fields.raw("billingGroupId") {
-            None => Claim::Unsaid,
-            Some(_) => Claim::Said(fields.id("billingGroupId")),
+            Some(Value::Null) => Claim::Said(None),
+            _ => fields.id("billingGroupId").map_or(Claim::Unsaid, |group| Claim::Said(Some(group))),
         },
         monthly_amount: fields.required("monthlyAmount", monthly_amount),
         currency: currency.code().to_owned(),

@@ -261,6 +261,8 @@ on_both! {
         assert_eq!(db.texts(members).await, ["R1G2G2", "R2G2G2", "R3--"]);
         accept(&db, rental("R2", r#", "billingGroupId": null"#)).await;
         assert_eq!(db.texts(members).await, ["R1G2G2", "R2--", "R3--"]);
+        accept(&db, rental("R1", r#", "billingGroupId": """#)).await;
+        assert_eq!(db.texts(members).await, ["R1G2G2", "R2--", "R3--"]);
         accept(&db, group("G2", r#", "rentalIds": []"#)).await;
         assert_eq!(db.texts(members).await, ["R1--", "R2--", "R3--"]);
         accept(&db, "billingGroupId,customerId,billingDay,rentalIds\nG1,C1,3,R1;R2\nG2,C1,4,[]\n").await;
@@ -432,6 +434,43 @@ on_both! {
             let complaint = refuse(&db, payment("P", rest)).await;
             assert!(complaint.contains(message) && complaint.lines().count() == 2, "{complaint}");
         }
+    }
+
+    async fn one_bad_record_is_blamed_once_and_not_by_all_that_name_it(db: TestDb) {
+        accept(&db, TENANT).await;
+        let message = refuse(&db, r#"[
+            {"customerId": "C1", "company": "A", "status": "gone"},
+            {"rentalId": "R1", "customerId": "C1", "monthlyAmount": 1, "startDate": "2026-01-01"},
+            {"rentalId": "R2", "customerId": "C1", "monthlyAmount": 1.111, "startDate": "2026-01-01"},
+            {"billingGroupId": "G1", "customerId": "C1", "billingDay": 1, "rentalIds": ["R1", "R2"]}]"#).await;
+        assert_eq!(
+            message,
+            "in:2: status: 'gone' is none of active, inactive\n\
+             in:4: monthlyAmount: 1.111 has more than 2 decimal places (in EUR)\nnothing was imported"
+        );
+        let message = refuse(&db, r#"{"tenantId": "U", "name": "U", "currency": "EUR", "timeZone": "?"}
+            {"tenantId": "U", "customerId": "C1", "company": "A"}"#).await;
+        assert_eq!(message.lines().count(), 2, "{message}");
+    }
+
+    async fn a_pipe_can_be_imported_though_files_are_read_twice(db: TestDb) {
+        let path = db.dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+        assert!(made.success());
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || std::fs::write(path, WORLD).expect("a reader")
+        });
+        let summary = bring(&db, &[ImportFile::Path(path)]).await.expect("accepted");
+        writer.join().expect("written");
+        assert_eq!(summary.counts(Kind::Rental), counts(3, 0, 0));
+    }
+
+    async fn lines_that_do_not_add_up_are_a_warning(db: TestDb) {
+        world(&db).await;
+        let summary = accept(&db, payment("P1", r#""billingGroupId": "G1", "billingPeriod": "2026-02", "subtotal": 3,
+            "lineItems": [{"rentalId": "R1", "amount": 1}]"#)).await;
+        assert!(summary.to_string().contains("in:1: lineItems: the amounts of payment 'P1' do not add up"), "{summary}");
     }
 
     async fn pretty_printed_one_line_and_csv_files_bring_the_same(db: TestDb) {

@@ -106,6 +106,7 @@ pub enum Finding {
     PaidTwice,
     PaidByBillday,
     StatusKept,
+    LinesDoNotAddUp,
     HoleInHistory,
 }
 
@@ -120,6 +121,7 @@ impl Finding {
                 | Self::MemberCurrency
                 | Self::SameEmail
                 | Self::StatusKept
+                | Self::LinesDoNotAddUp
                 | Self::HoleInHistory
         )
     }
