@@ -74,15 +74,6 @@ enum Pools {
     Postgres(PgPool),
 }
 
-/// How much a program may do to a database that it opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Creates and migrates it if need be.
-    Write,
-    /// Changes nothing, and finds nothing where there is no database yet.
-    ReadOnly,
-}
-
 /// What became of opening a database read-only.
 pub enum Opened {
     Store(Store),
