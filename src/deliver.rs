@@ -4,18 +4,22 @@
 //! mail. What was claimed is taken up again when its lease has run out, and is sent with the same bytes under the same name.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::TimeDelta;
 
 use crate::clock::{Clock, micros};
-use crate::domain::message::{Attempt, InvoiceMail, MailState, Settled, message_id};
+use crate::domain::document::InvoiceDocument;
+use crate::domain::message::{Attempt, MailState, Settled, message_id};
 use crate::domain::payment::PaymentStatus;
 use crate::domain::report::Delivery;
-use crate::mail::{Envelope, FolderTransport, MailError, Outgoing, build_message, check_address, file_name};
-use crate::render::email::MailTemplates;
+use crate::mail::{
+    Attached, Envelope, FolderTransport, MailError, Outgoing, build_message, check_address, file_name, safe_for_files,
+};
+use crate::render::email::{Annex, MailTemplates};
+use crate::render::invoice::InvoiceRenderer;
 use crate::store::outbox::ClaimedMail;
 use crate::store::{Result as StoreResult, Store, StoreError};
 
@@ -49,6 +53,9 @@ const BATCH_SIZE: i64 = 100;
 
 /// How long a claim keeps others away.
 const LEASE: TimeDelta = TimeDelta::minutes(15);
+
+/// A larger invoice does not go with its mail, because many mail servers would refuse it: 5 MB, about 3,000 pages.
+const ANNEX_BYTES_MAX: usize = 5 * 1024 * 1024;
 
 /// How often settling is tried again: it is all that stands between a mail that was sent and one that is sent twice.
 const SETTLE_TRIES: u32 = 4;
@@ -85,7 +92,8 @@ async fn deliver_batch(
         return Ok(false);
     }
     let mut snapshot = store.read().await?;
-    let contents = snapshot.invoice_mails(&claimed).await.context("cannot read what mails are to say")?;
+    let keys: Vec<(&str, &str)> = claimed.iter().map(|mail| (&*mail.tenant_id, &*mail.payment_id)).collect();
+    let contents = snapshot.invoice_documents(&keys).await.context("cannot read what mails are to say")?;
     snapshot.end().await;
 
     let batch: Vec<_> = claimed.into_iter().zip(contents).collect();
@@ -130,6 +138,8 @@ async fn settle(store: &Store, settled: Vec<(ClaimedMail, Settled)>, now: i64) -
 /// What is needed to send a mail, opened once for a delivery.
 struct Sender {
     templates: MailTemplates,
+    /// Used by one batch at a time.
+    renderer: Mutex<InvoiceRenderer>,
     transport: FolderTransport,
     from: String,
     message_id_domain: String,
@@ -151,6 +161,7 @@ impl Sender {
         }
         Ok(Self {
             templates: MailTemplates::new().context("cannot read the templates of mails")?,
+            renderer: Mutex::new(InvoiceRenderer::new().context("cannot read the fonts of invoices")?),
             transport,
             from: settings.from.clone(),
             message_id_domain: settings.message_id_domain.clone(),
@@ -158,7 +169,7 @@ impl Sender {
     }
 
     /// Sends mail by mail; once the transport fails, the rest is released untried.
-    fn send_batch(&self, batch: Vec<(ClaimedMail, Result<InvoiceMail, String>)>) -> SentBatch {
+    fn send_batch(&self, batch: Vec<(ClaimedMail, Result<InvoiceDocument, String>)>) -> SentBatch {
         let mut stopped = self.transport.prepare().err().map(|error| error.to_string());
         let mut attempts = Vec::with_capacity(batch.len());
         for (mail, content) in batch {
@@ -187,18 +198,28 @@ impl Sender {
         SentBatch { attempts, stopped }
     }
 
-    fn send(&self, mail: &ClaimedMail, recipient: &str, content: &InvoiceMail) -> Result<(), MailError> {
+    fn send(&self, mail: &ClaimedMail, recipient: &str, content: &InvoiceDocument) -> Result<(), MailError> {
         if content.status == PaymentStatus::Cancelled {
             return Err(MailError::Refused("the payment was cancelled before its invoice was sent".into()));
         }
-        let rendered =
-            self.templates.render(content, &mail.locale).map_err(|error| MailError::Refused(format!("{error:#}")))?;
+        let refused = |error: anyhow::Error| MailError::Refused(format!("{error:#}"));
+        let invoice = self.renderer.lock().unwrap_or_else(PoisonError::into_inner).render(content).map_err(refused)?;
+        let pdf = Some(invoice.pdf).filter(|pdf| pdf.len() <= ANNEX_BYTES_MAX);
+        let annex = if pdf.is_some() { Annex::Attached } else { Annex::TooLarge };
+        let rendered = self.templates.render(content, annex).map_err(refused)?;
         let date = crate::clock::instant(mail.created_at)
             .ok_or_else(|| MailError::Refused(format!("the mail has no usable creation time: {}", mail.created_at)))?;
         // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
         let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
+        let name = file_name(&content.invoice_number, &mail.payment_id);
+        let attached = pdf.map(|bytes| Attached {
+            file_name: format!("{}.pdf", safe_for_files(&content.invoice_number)),
+            content_type: "application/pdf",
+            bytes,
+        });
         let bytes = build_message(
             &rendered,
+            attached,
             &Envelope {
                 from: &self.from,
                 from_name: &content.seller.name,
@@ -208,7 +229,6 @@ impl Sender {
                 date,
             },
         )?;
-        let name = file_name(&content.invoice_number, &mail.payment_id);
         self.transport.send(&Outgoing { from: &self.from, to: recipient, name: &name, bytes: &bytes })
     }
 }

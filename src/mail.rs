@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::transport::file::FileTransport;
 use lettre::{Address, Message, Transport as _};
 use sha2::{Digest, Sha256};
@@ -43,26 +43,45 @@ pub struct Envelope<'a> {
     pub date: DateTime<Utc>,
 }
 
+/// A file that goes with a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Made safe by [`safe_for_files`].
+    pub file_name: String,
+    pub content_type: &'static str,
+    pub bytes: Vec<u8>,
+}
+
 /// Longest display name, in characters.
 const NAME_MAX: usize = 100;
 /// Longest subject, in characters.
 const SUBJECT_MAX: usize = 200;
 
-/// Builds the message as it goes over the wire: text and HTML as alternatives.
+/// Builds the message as it goes over the wire: text and HTML as alternatives, and the file beside them.
 ///
 /// It never panics: lettre does on texts that are cleaned here, and what slips through is caught.
-pub fn build_message(mail: &RenderedMail, envelope: &Envelope<'_>) -> Result<Vec<u8>, MailError> {
-    catch_unwind(AssertUnwindSafe(|| build(mail, envelope))).unwrap_or_else(|panic| {
+pub fn build_message(
+    mail: &RenderedMail,
+    attached: Option<Attached>,
+    envelope: &Envelope<'_>,
+) -> Result<Vec<u8>, MailError> {
+    catch_unwind(AssertUnwindSafe(|| build(mail, attached, envelope))).unwrap_or_else(|panic| {
         Err(MailError::Refused(format!("the message cannot be built: {}", panic_text(&*panic))))
     })
 }
 
-fn build(mail: &RenderedMail, envelope: &Envelope<'_>) -> Result<Vec<u8>, MailError> {
+fn build(mail: &RenderedMail, attached: Option<Attached>, envelope: &Envelope<'_>) -> Result<Vec<u8>, MailError> {
     let from_name = Some(clean(envelope.from_name, NAME_MAX)).filter(|name| !name.is_empty());
-    let parts = MultiPart::alternative()
-        .boundary(boundary(mail, envelope.message_id))
+    let boundary = boundary(mail, envelope.message_id);
+    let mut parts = MultiPart::alternative()
+        .boundary(&boundary)
         .singlepart(SinglePart::plain(mail.text.clone()))
         .singlepart(SinglePart::html(mail.html.clone()));
+    if let Some(Attached { file_name, content_type, bytes }) = attached {
+        let content_type = ContentType::parse(content_type).map_err(|error| MailError::Refused(error.to_string()))?;
+        let file = Attachment::new(file_name).body(bytes, content_type);
+        parts = MultiPart::mixed().boundary(format!("file-{boundary}")).multipart(parts).singlepart(file);
+    }
     let mut builder = Message::builder()
         .message_id(Some(envelope.message_id.to_owned()))
         .date(envelope.date.into())
@@ -217,7 +236,7 @@ pub fn file_name(invoice_number: &str, payment_id: &str) -> String {
 }
 
 /// Letters, digits and `-_.` stay, everything else becomes `_`; never a hidden file, and short enough for any file system.
-fn safe_for_files(text: &str) -> String {
+pub fn safe_for_files(text: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     let name: String = text.chars().take(80).map(safe).collect();
     if name.starts_with('.') { name.replacen('.', "_", 1) } else { name }
@@ -256,12 +275,26 @@ mod tests {
 
     #[test]
     fn the_same_mail_has_the_same_bytes() {
-        let build = || build_message(&mail("s", "täxt", "<p>html</p>"), &envelope("Seller", "a@b.example")).unwrap();
+        let build =
+            || build_message(&mail("s", "täxt", "<p>html</p>"), None, &envelope("Seller", "a@b.example")).unwrap();
         let message = String::from_utf8(build()).unwrap();
         assert_eq!(message.as_bytes(), build());
         assert!(message.contains("Message-ID: <pay_1.invoice.abc@seller.example>\r\n"), "{message}");
         assert!(message.contains("Date: Wed, 01 Jul 2026 00:00:00 +0000\r\n"), "{message}");
         assert!(message.contains("Content-Type: multipart/alternative;\r\n boundary=\"billday-"), "{message}");
+        assert_eq!(header_names(message.as_bytes()), HEADERS);
+    }
+
+    #[test]
+    fn a_file_goes_beside_the_words_with_its_name_and_the_same_bytes_on_every_try() {
+        let pdf =
+            || Attached { file_name: "INV-1.pdf".into(), content_type: "application/pdf", bytes: vec![0, 255, 10] };
+        let build = || build_message(&mail("s", "t", "h"), Some(pdf()), &envelope("Seller", "a@b.example")).unwrap();
+        let message = String::from_utf8(build()).unwrap();
+        assert_eq!(message.as_bytes(), build());
+        assert!(message.contains("Content-Type: multipart/mixed;") && message.contains("multipart/alternative;"));
+        assert!(message.contains("Content-Disposition: attachment; filename=\"INV-1.pdf\""), "{message}");
+        assert!(message.contains("Content-Type: application/pdf\r\n") && message.contains("AP8K"), "{message}");
         assert_eq!(header_names(message.as_bytes()), HEADERS);
     }
 
@@ -293,7 +326,7 @@ mod tests {
         for address in ["a@b.example", "first.last+tag@sub.b-c.example", "a@localhost", "a@xn--bcher-kva.example"] {
             assert_eq!(check_address(address), Ok(()), "{address}");
         }
-        let refused = build_message(&mail("s", "t", "h"), &envelope("x", "nobody")).unwrap_err();
+        let refused = build_message(&mail("s", "t", "h"), None, &envelope("x", "nobody")).unwrap_err();
         assert_eq!(refused, MailError::Refused("the address \"nobody\" has no @".into()));
     }
 
@@ -309,16 +342,16 @@ mod tests {
         fn any_strings_make_a_valid_mail_with_no_extra_header_line_and_no_panic(
             name in any::<String>(), subject in any::<String>(), text in any::<String>(), html in any::<String>(),
         ) {
-            let message = build_message(&mail(&subject, &text, &html), &envelope(&name, "a@b.example")).unwrap();
+            let message = build_message(&mail(&subject, &text, &html), None, &envelope(&name, "a@b.example")).unwrap();
             prop_assert_eq!(header_names(&message), HEADERS);
             prop_assert!(message.split(|b| *b == b'\n').all(|line| line.len() <= 999));
         }
 
         #[test]
         fn any_line_breaks_make_a_valid_mail_too(name in "[a\r\n\\u{85}\\u{202e}:\"<>@ ]{0,80}", to in any::<String>()) {
-            let message = build_message(&mail(&name, &name, &name), &envelope(&name, "a@b.example")).unwrap();
+            let message = build_message(&mail(&name, &name, &name), None, &envelope(&name, "a@b.example")).unwrap();
             prop_assert_eq!(header_names(&message), HEADERS);
-            let _ = build_message(&mail(&name, &name, &name), &envelope(&name, &to));
+            let _ = build_message(&mail(&name, &name, &name), None, &envelope(&name, &to));
         }
 
         #[test]

@@ -39,6 +39,11 @@ impl BillingPeriod {
         self.plus(1).first_day()
     }
 
+    /// The last day in it.
+    pub fn last_day(self) -> NaiveDate {
+        self.end().pred_opt().unwrap_or(NaiveDate::MAX)
+    }
+
     /// The period `months` later, or earlier if negative.
     pub fn plus(self, months: i32) -> Self {
         Self { months: self.months + months }
@@ -51,7 +56,7 @@ impl BillingPeriod {
 
     /// How many days it has, 28 to 31.
     pub fn days(self) -> u32 {
-        self.end().pred_opt().map_or(31, |last| last.day())
+        self.last_day().day()
     }
 }
 

@@ -6,6 +6,7 @@ pub mod plan;
 
 pub mod calendar;
 pub mod customer;
+pub mod document;
 pub mod group;
 pub mod invoice;
 pub mod message;

@@ -9,18 +9,18 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
-use crate::domain::message::{Buyer, InvoiceLine, InvoiceMail, RenderedMail, Seller, clean};
-use crate::domain::money::format_percent;
+use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
+use crate::domain::message::{RenderedMail, clean};
 use crate::domain::payment::PaymentStatus;
-use crate::domain::{BillingPeriod, TaxTreatment};
 
+use super::said::{
+    buyer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label, tax_note, vat_id,
+};
 use super::words::{Words, fill};
 
 const TEXT: &str = "invoice_mail.txt";
 const HTML: &str = "invoice_mail.html";
 
-/// Longest name, address line or number that is shown, in characters.
-const SHOWN_MAX: usize = 200;
 /// Longest subject, in characters: mail programs show fewer.
 const SUBJECT_MAX: usize = 150;
 
@@ -43,9 +43,9 @@ impl MailTemplates {
         Ok(Self { environment })
     }
 
-    /// Writes the mail in the words of `locale`.
-    pub fn render(&self, mail: &InvoiceMail, locale: &str) -> anyhow::Result<RenderedMail> {
-        let view = View::new(mail, Words::of(locale));
+    /// Writes the mail in the words of the document's locale.
+    pub fn render(&self, mail: &InvoiceDocument, annex: Annex) -> anyhow::Result<RenderedMail> {
+        let view = View::new(mail, annex, Words::of(&mail.locale));
         let part = |name| -> anyhow::Result<String> {
             self.environment
                 .get_template(name)
@@ -56,6 +56,14 @@ impl MailTemplates {
     }
 }
 
+/// Whether the invoice itself goes with its mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Annex {
+    Attached,
+    /// Mail servers would refuse it.
+    TooLarge,
+}
+
 /// What the templates see: finished texts.
 #[derive(Serialize)]
 struct View {
@@ -63,6 +71,8 @@ struct View {
     subject: String,
     greeting: String,
     intro: String,
+    /// Where the invoice itself is.
+    annex: &'static str,
     /// Sentences under the totals: why there is no tax.
     note: Option<&'static str>,
     invoice_number: String,
@@ -122,26 +132,29 @@ struct BuyerView {
 }
 
 impl View {
-    fn new(mail: &InvoiceMail, words: &'static Words) -> Self {
+    fn new(mail: &InvoiceDocument, annex: Annex, words: &'static Words) -> Self {
         let money = |minor| words.money(mail.currency, minor);
         let (total, due_date) = (money(mail.total), words.date(mail.due_date));
         let invoice_number = shown(&mail.invoice_number);
         let seller = SellerView::new(&mail.seller, words);
         let is_due = mail.status != PaymentStatus::Paid;
         let intro = if is_due { words.intro } else { words.intro_paid };
-        let (tax_label, note) = tax_words(mail, words);
         Self {
             words,
             subject: subject(words, &invoice_number, &seller.name),
             greeting: greeting(words, &mail.buyer),
             intro: fill(intro, &[("subject", &shown(&mail.subject_name)), ("total", &total), ("due", &due_date)]),
-            note,
+            annex: match annex {
+                Annex::Attached => words.attached,
+                Annex::TooLarge => words.not_attached,
+            },
+            note: tax_note(mail, words),
             issue_date: words.date(mail.issue_date),
             billing_period: words.period(mail.billing_period),
             groups: groups(mail, words),
             more: more(mail, words),
             subtotal: money(mail.subtotal),
-            tax_label,
+            tax_label: tax_label(mail, words),
             tax: money(mail.tax_amount),
             is_due,
             pay_by: fill(words.pay_by, &[("due", &due_date)]),
@@ -159,8 +172,8 @@ impl SellerView {
         let questions = |email: String| fill(words.questions, &[("email", &email)]);
         Self {
             name: shown(&seller.name),
-            address_lines: shown_lines(&seller.address_lines),
-            vat_id: shown_if(seller.vat_id.as_deref()).map(|vat| fill(words.vat_id, &[("vat", &vat)])),
+            address_lines: seller_lines(seller),
+            vat_id: vat_id(seller.vat_id.as_deref(), words),
             questions: shown_if(seller.email.as_deref()).map(questions),
             iban: shown_if(seller.iban.as_deref()).map(|iban| in_fours(&iban)),
             bic: shown_if(seller.bic.as_deref()),
@@ -170,12 +183,7 @@ impl SellerView {
 
 impl BuyerView {
     fn new(buyer: &Buyer, words: &Words) -> Self {
-        let vat_id = shown_if(buyer.vat_id.as_deref()).map(|vat| fill(words.vat_id, &[("vat", &vat)]));
-        let mut lines: Vec<String> = shown_if(buyer.name.as_deref()).into_iter().collect();
-        lines.extend(shown_lines(&buyer.address_lines));
-        lines.dedup();
-        lines.extend(vat_id);
-        Self { lines, reference: shown_if(buyer.reference.as_deref()) }
+        Self { lines: buyer_lines(buyer, words), reference: shown_if(buyer.reference.as_deref()) }
     }
 }
 
@@ -191,49 +199,32 @@ fn greeting(words: &Words, buyer: &Buyer) -> String {
     }
 }
 
-/// The label of the tax, and the sentence that explains why there is none.
-fn tax_words(mail: &InvoiceMail, words: &'static Words) -> (String, Option<&'static str>) {
-    let rate = format_percent(mail.tax_rate_ppm).replace('.', words.decimal);
-    let note = match mail.tax_treatment {
-        TaxTreatment::Standard => None,
-        TaxTreatment::Exempt => Some(words.exempt),
-        TaxTreatment::ReverseCharge => Some(words.reverse_charge),
-    };
-    (fill(words.tax, &[("rate", &rate)]), note)
-}
-
 /// The listed lines, period by period in their order.
-fn groups(mail: &InvoiceMail, words: &Words) -> Vec<Group> {
-    let same_period = |a: &InvoiceLine, b: &InvoiceLine| a.billing_period == b.billing_period;
-    let chunks: Vec<&[InvoiceLine]> = mail.lines.chunk_by(same_period).collect();
-    let is_plain = chunks.len() == 1 && mail.lines.iter().all(|line| !line.arrears);
+fn groups(mail: &InvoiceDocument, words: &Words) -> Vec<Group> {
+    let (listed, ..) = mail.listed();
+    let chunks: Vec<&[InvoiceLine]> = listed.chunk_by(|a, b| a.billing_period == b.billing_period).collect();
+    let is_plain = chunks.len() == 1 && listed.iter().all(|line| !line.arrears);
     chunks
         .into_iter()
         .map(|lines| Group {
-            heading: (!is_plain).then(|| heading(words, lines[0].billing_period, lines[0].arrears)),
+            heading: (!is_plain).then(|| period_heading(&lines[0], words)),
             lines: lines.iter().map(|line| LineView::new(line, mail, words)).collect(),
         })
         .collect()
 }
 
-fn heading(words: &Words, period: BillingPeriod, arrears: bool) -> String {
-    let period = words.period(period);
-    if arrears { fill(words.arrears, &[("period", &period)]) } else { period }
-}
-
 impl LineView {
-    fn new(line: &InvoiceLine, mail: &InvoiceMail, words: &Words) -> Self {
-        let rental = fill(words.rental, &[("rental", &shown(&line.rental_id))]);
-        let details = match shown_if(line.serial_number.as_deref()) {
-            Some(serial) => format!("{} · {rental}", fill(words.serial, &[("serial", &serial)])),
-            None => rental,
-        };
-        Self { product: shown(&line.product_name), details, amount: words.money(mail.currency, line.amount) }
+    fn new(line: &InvoiceLine, mail: &InvoiceDocument, words: &Words) -> Self {
+        Self {
+            product: shown(&line.product_name),
+            details: line_details(line, words),
+            amount: words.money(mail.currency, line.amount),
+        }
     }
 }
 
-fn more(mail: &InvoiceMail, words: &Words) -> Option<More> {
-    let (count, amount) = mail.unlisted();
+fn more(mail: &InvoiceDocument, words: &Words) -> Option<More> {
+    let (_, count, amount) = mail.listed();
     let label = match count {
         0 => return None,
         1 => words.more_line.to_owned(),
@@ -242,81 +233,20 @@ fn more(mail: &InvoiceMail, words: &Words) -> Option<More> {
     Some(More { label, amount: words.money(mail.currency, amount) })
 }
 
-fn shown(text: &str) -> String {
-    clean(text, SHOWN_MAX)
-}
-
-fn shown_if(text: Option<&str>) -> Option<String> {
-    text.map(shown).filter(|text| !text.is_empty())
-}
-
-fn shown_lines(lines: &[String]) -> Vec<String> {
-    lines.iter().filter_map(|line| shown_if(Some(line))).collect()
-}
-
-/// An IBAN in groups of four, as it stands on paper.
-fn in_fours(iban: &str) -> String {
-    let characters: Vec<char> = iban.chars().filter(|c| !c.is_whitespace()).collect();
-    characters.chunks(4).map(|four| four.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::NaiveDate;
     use proptest::prelude::*;
 
+    use super::super::said::tests::sample;
     use crate::domain::Currency;
 
-    fn line(rental_id: &str, product_name: &str, period: &str, amount: i64) -> InvoiceLine {
-        InvoiceLine {
-            rental_id: rental_id.into(),
-            product_name: product_name.into(),
-            serial_number: Some(format!("SN-{rental_id}")),
-            billing_period: BillingPeriod::parse(period).unwrap(),
-            amount,
-            tax_amount: 0,
-            arrears: period < "2026-07",
-        }
+    fn mail() -> InvoiceDocument {
+        sample()
     }
 
-    fn mail() -> InvoiceMail {
-        let lines = vec![line("rnt_1", "Laptop 14", "2026-07", 100_000), line("rnt_2", "Phone", "2026-06", 15_714)];
-        InvoiceMail {
-            invoice_number: "INV-2026-000001".into(),
-            issue_date: NaiveDate::from_ymd_opt(2026, 7, 1).unwrap(),
-            due_date: NaiveDate::from_ymd_opt(2026, 7, 15).unwrap(),
-            seller: Seller {
-                name: "Shop GmbH".into(),
-                address_lines: vec!["Street 1".into(), "20095 Hamburg".into()],
-                vat_id: Some("DE123456789".into()),
-                email: Some("help@shop.example".into()),
-                iban: Some("DE02120300000000202051".into()),
-                bic: Some("BYLADEM1001".into()),
-            },
-            buyer: Buyer {
-                name: Some("ACME Ltd".into()),
-                person: Some("Anna Smith".into()),
-                address_lines: vec!["Road 2".into(), "10115 Berlin".into()],
-                vat_id: None,
-                reference: Some("PO-77".into()),
-            },
-            subject_name: "Berlin office".into(),
-            billing_period: BillingPeriod::parse("2026-07").unwrap(),
-            currency: Currency::from_code("EUR").unwrap(),
-            subtotal: 115_714,
-            tax_amount: 21_986,
-            total: 137_700,
-            tax_rate_ppm: 190_000,
-            tax_treatment: TaxTreatment::Standard,
-            status: PaymentStatus::Pending,
-            line_count: lines.len(),
-            lines,
-        }
-    }
-
-    fn render(mail: &InvoiceMail) -> RenderedMail {
-        MailTemplates::new().unwrap().render(mail, "en").unwrap()
+    fn render(mail: &InvoiceDocument) -> RenderedMail {
+        MailTemplates::new().unwrap().render(mail, Annex::Attached).unwrap()
     }
 
     #[test]
@@ -338,6 +268,26 @@ mod tests {
                 assert!(!part.contains(absent), "{absent} in:\n{part}");
             }
         }
+    }
+
+    #[test]
+    fn every_language_says_the_same_in_its_own_words() {
+        for (locale, said) in [
+            ("de-DE", ["Guten Tag Anna Smith,", "1.377,00 EUR", "15. Juli 2026", "Juni 2026 (Nachberechnung)"]),
+            ("fr", ["Bonjour Anna Smith,", "1\u{202f}377,00 EUR", "15 juillet 2026", "juin 2026 (rattrapage)"]),
+        ] {
+            let rendered = render(&InvoiceDocument { locale: locale.into(), ..mail() });
+            for part in [rendered.text, rendered.html] {
+                said.iter().for_each(|said| assert!(part.contains(said), "{said} is missing in:\n{part}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_mail_says_where_the_invoice_itself_is() {
+        let text = |annex| MailTemplates::new().unwrap().render(&mail(), annex).unwrap().text;
+        assert!(text(Annex::Attached).contains("attached as a PDF"));
+        assert!(text(Annex::TooLarge).contains("too large to be attached"));
     }
 
     #[test]

@@ -5,13 +5,20 @@
 //!                     domain::RunReport ───────────────────────┴──► table, JSON, CSV or HTML
 //! ```
 //!
+//! ```text
+//! domain::InvoiceDocument ──┬──► mail (text, HTML)
+//!                           └──► PDF/A-3 ◄── CII XML inside
+//! ```
+//!
 //! Nothing here reads a clock or a database; whoever calls gives the instants and the place to write to.
 
 pub mod email;
+pub mod invoice;
 pub mod payment;
 pub mod report;
 pub mod spool;
 
+mod said;
 mod text;
 mod words;
 

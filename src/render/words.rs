@@ -1,8 +1,14 @@
-//! The words of what people read, one value a language; `{…}` stands for what is filled in.
+//! The words of what buyers read, mail and PDF alike: one file a language, which a translator can edit; `{…}` stands for what
+//! is filled in.
+
+mod english;
+mod french;
+mod german;
 
 use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
 
+use crate::domain::money::format_percent;
 use crate::domain::{BillingPeriod, Currency};
 
 /// All the words of one language, and how it writes numbers and dates.
@@ -13,10 +19,15 @@ pub(crate) struct Words {
     pub thousands: &'static str,
     pub decimal: &'static str,
     pub months: [&'static str; 12],
+    /// How the first of a month is written as a day.
+    pub first: &'static str,
     /// Of `{day}`, `{month}` and `{year}`.
     pub date: &'static str,
     /// Of `{month}` and `{year}`.
     pub period: &'static str,
+    /// From the `{first}` to the `{last}` day of a `{month}` of a `{year}`.
+    pub days: &'static str,
+    pub percent: &'static str,
 
     pub subject: &'static str,
     pub subject_without_seller: &'static str,
@@ -52,73 +63,39 @@ pub(crate) struct Words {
     pub pay_by: &'static str,
     pub questions: &'static str,
     pub vat_id: &'static str,
+    pub attached: &'static str,
+    pub not_attached: &'static str,
+
+    pub position: &'static str,
+    pub service_period: &'static str,
+    pub quantity: &'static str,
+    pub one_month: &'static str,
+    pub tax_rate: &'static str,
+    pub net_amount: &'static str,
+    pub carried_forward: &'static str,
+    pub brought_forward: &'static str,
+    pub payment_terms: &'static str,
+    pub payable_within: &'static str,
+    pub payable_at_once: &'static str,
+    pub nothing_to_pay: &'static str,
+    pub page: &'static str,
 }
 
-const ENGLISH: Words = Words {
-    language: "en",
-    thousands: ",",
-    decimal: ".",
-    months: [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ],
-    date: "{day} {month} {year}",
-    period: "{month} {year}",
-
-    subject: "Invoice {number} from {seller}",
-    subject_without_seller: "Invoice {number}",
-    greeting: "Hello {name},",
-    greeting_without_name: "Hello,",
-    intro: "Here is your invoice for {subject}. Please pay {total} by {due}.",
-    intro_paid: "Here is your invoice for {subject}. It is already paid; there is nothing left to do.",
-    invoice: "Invoice",
-    invoice_number: "Invoice number",
-    issue_date: "Issue date",
-    due_date: "Due date",
-    billing_period: "Billing period",
-    bill_to: "Bill to",
-    reference: "Your reference",
-    product: "Product",
-    amount: "Net amount",
-    serial: "Serial number {serial}",
-    rental: "Rental {rental}",
-    arrears: "{period} (arrears)",
-    more_line: "1 more line",
-    more_lines: "{count} more lines",
-    subtotal: "Subtotal",
-    tax: "Tax ({rate}%)",
-    total: "Total",
-    amount_due: "Amount due",
-    exempt: "Exempt from tax.",
-    reverse_charge: "Reverse charge: the recipient is liable for the tax.",
-    pay_to: "Payment details",
-    account_holder: "Account holder",
-    iban: "IBAN",
-    bic: "BIC",
-    payment_reference: "Reference",
-    pay_by: "Please pay by {due}, with the invoice number as reference.",
-    questions: "Questions about this invoice? Write to {email}.",
-    vat_id: "VAT ID {vat}",
-};
-
 impl Words {
-    /// The words for a locale such as `de-DE`; English where there are none yet.
-    pub fn of(_locale: &str) -> &'static Self {
-        &ENGLISH
+    /// The words for a locale such as `de-DE` or `fr_FR`; English where there are none yet.
+    pub fn of(locale: &str) -> &'static Self {
+        let language = locale.split(['-', '_']).next().unwrap_or_default();
+        let known = [&german::GERMAN, &french::FRENCH];
+        known.into_iter().find(|words| language.eq_ignore_ascii_case(words.language)).unwrap_or(&english::ENGLISH)
     }
 
     /// An amount for people, such as `1,377.00 EUR`.
     pub fn money(&self, currency: Currency, minor: i64) -> String {
+        format!("{} {currency}", self.amount(currency, minor))
+    }
+
+    /// An amount whose currency is said elsewhere, such as `1,377.00`.
+    pub fn amount(&self, currency: Currency, minor: i64) -> String {
         let plain = currency.format(minor);
         let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
         let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
@@ -133,12 +110,36 @@ impl Words {
             text.push_str(self.decimal);
             text.push_str(fraction);
         }
-        format!("{text} {currency}")
+        text
+    }
+
+    /// A tax rate, such as `7.5%`.
+    pub fn rate(&self, rate_ppm: i64) -> String {
+        fill(self.percent, &[("rate", &self.rate_number(rate_ppm))])
+    }
+
+    pub fn rate_number(&self, rate_ppm: i64) -> String {
+        format_percent(rate_ppm).replace('.', self.decimal)
     }
 
     pub fn date(&self, date: NaiveDate) -> String {
-        let (day, year) = (date.day().to_string(), date.year().to_string());
-        fill(self.date, &[("day", &day), ("month", self.month(date)), ("year", &year)])
+        fill(self.date, &[("day", &self.day(date)), ("month", self.month(date)), ("year", &date.year().to_string())])
+    }
+
+    /// All days of a period, such as `1–31 July 2026`.
+    pub fn days(&self, period: BillingPeriod) -> String {
+        let (first, last) = (period.first_day(), period.last_day());
+        let values = [
+            ("first", &*self.day(first)),
+            ("last", &*self.day(last)),
+            ("month", self.month(first)),
+            ("year", &*first.year().to_string()),
+        ];
+        fill(self.days, &values)
+    }
+
+    fn day(&self, date: NaiveDate) -> String {
+        if date.day() == 1 { self.first.to_owned() } else { date.day().to_string() }
     }
 
     pub fn period(&self, period: BillingPeriod) -> String {
@@ -171,25 +172,55 @@ mod tests {
 
     #[test]
     fn amounts_are_grouped_for_people_and_stay_exact() {
-        for (code, minor, text) in [
-            ("EUR", 137_700, "1,377.00 EUR"),
-            ("EUR", 5, "0.05 EUR"),
-            ("EUR", 99_999, "999.99 EUR"),
-            ("EUR", -137_700, "-1,377.00 EUR"),
-            ("JPY", 1_377, "1,377 JPY"),
-            ("JPY", 377, "377 JPY"),
-            ("KWD", 1_234_567_890, "1,234,567.890 KWD"),
-            ("EUR", i64::MAX, "92,233,720,368,547,758.07 EUR"),
+        for (locale, code, minor, text) in [
+            ("en", "EUR", 137_700, "1,377.00 EUR"),
+            ("en", "EUR", 5, "0.05 EUR"),
+            ("en", "EUR", 99_999, "999.99 EUR"),
+            ("en", "EUR", -137_700, "-1,377.00 EUR"),
+            ("en", "JPY", 1_377, "1,377 JPY"),
+            ("en", "JPY", 377, "377 JPY"),
+            ("en", "KWD", 1_234_567_890, "1,234,567.890 KWD"),
+            ("en", "EUR", i64::MAX, "92,233,720,368,547,758.07 EUR"),
+            ("de-AT", "EUR", 137_700, "1.377,00 EUR"),
+            ("fr", "EUR", 137_700, "1 377,00 EUR"),
         ] {
-            assert_eq!(ENGLISH.money(Currency::from_code(code).unwrap(), minor), text);
+            let money = Words::of(locale).money(Currency::from_code(code).unwrap(), minor);
+            assert_eq!(money.replace(['\u{a0}', '\u{202f}'], " "), text);
         }
     }
 
     #[test]
-    fn dates_and_periods_read_as_people_write_them() {
-        let date = NaiveDate::from_ymd_opt(2026, 7, 1).unwrap();
-        assert_eq!(ENGLISH.date(date), "1 July 2026");
-        assert_eq!(ENGLISH.period(BillingPeriod::of(date)), "July 2026");
+    fn dates_periods_and_rates_read_as_people_write_them() {
+        let first = NaiveDate::from_ymd_opt(2026, 7, 1).unwrap();
+        let written = |locale| {
+            let words = Words::of(locale);
+            let (date, other) = (words.date(first), words.date(first + chrono::Days::new(13)));
+            let period = BillingPeriod::of(first);
+            [date, other, words.period(period), words.days(period), words.rate(75_000)]
+                .join("; ")
+                .replace('\u{a0}', " ")
+        };
+        assert_eq!(written("en-GB"), "1 July 2026; 14 July 2026; July 2026; 1–31 July 2026; 7.5%");
+        assert_eq!(written("de"), "1. Juli 2026; 14. Juli 2026; Juli 2026; 1.–31. Juli 2026; 7,5 %");
+        assert_eq!(written("FR_fr"), "1er juillet 2026; 14 juillet 2026; juillet 2026; 1er–31 juillet 2026; 7,5 %");
+        assert_eq!(written("fa"), written("en"), "a language without words has English ones");
+    }
+
+    #[test]
+    fn all_languages_fill_in_the_same() {
+        let places = |words: &'static Words| -> Vec<String> {
+            let Ok(serde_json::Value::Object(words)) = serde_json::to_value(words) else { panic!("no object") };
+            let names = |text: &str| {
+                let mut names: Vec<String> =
+                    text.split('{').skip(1).map(|rest| rest.split('}').next().unwrap().into()).collect();
+                names.sort();
+                names.join(" ")
+            };
+            words.iter().map(|(key, value)| format!("{key}: {}", names(value.as_str().unwrap_or_default()))).collect()
+        };
+        for locale in ["de", "fr"] {
+            assert_eq!(places(Words::of(locale)), places(Words::of("en")), "{locale}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod arrears;
 pub mod due;
 pub mod groups;
 pub mod import;
+pub mod invoices;
 pub mod ledger;
 pub mod outbox;
 pub mod parked;

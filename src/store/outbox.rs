@@ -1,21 +1,16 @@
-//! The mails that wait, and the protocol by which they are sent: claim, load, settle.
+//! The mails that wait, and the protocol by which they are sent: claim, settle.
 //!
 //! A claim lasts as long as its lease and has a fence: whoever claims a mail after it ran out raises the fence, and what the
 //! earlier process says about it is not written any more.
 
-use std::collections::HashMap;
-
-use anyhow::{Context, anyhow};
-use chrono::NaiveDate;
+use anyhow::anyhow;
 use serde_json::{Value, json};
 use sqlx::FromRow;
 
-use crate::domain::message::{InvoiceLine, InvoiceMail, LINES_LISTED_MAX, MailEvent, MailState, Settled, step};
-use crate::domain::payment::PaymentStatus;
+use crate::domain::message::{MailEvent, MailState, Settled, step};
 use crate::domain::report::Delivery;
-use crate::domain::{BillingPeriod, Currency, TaxTreatment};
 
-use super::{Result, Session, StoreError, dialect, on, party};
+use super::{Result, Session, StoreError, dialect, on};
 
 /// A mail that this process may send until its lease runs out.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -83,64 +78,6 @@ impl Session {
             (a.created_at, &a.tenant_id, &a.payment_id).cmp(&(b.created_at, &b.tenant_id, &b.payment_id))
         });
         Ok(claimed)
-    }
-
-    /// What each mail is to say, in the order given; for one whose record cannot be read, what is wrong with it.
-    pub async fn invoice_mails(&mut self, claimed: &[ClaimedMail]) -> Result<Vec<Result<InvoiceMail, String>>> {
-        let keys: Vec<[&str; 2]> = claimed.iter().map(|mail| [&*mail.tenant_id, &*mail.payment_id]).collect();
-        let keys = serde_json::to_string(&keys).context("cannot list payments")?;
-        let mut payments = self.payments_of_mails(&keys).await?;
-        let mut lines = self.lines_of_mails(&keys).await?;
-        let mails = claimed.iter().map(|mail| {
-            let key = (mail.tenant_id.clone(), mail.payment_id.clone());
-            let payment = payments.remove(&key).ok_or_else(|| format!("the payment {} is missing", mail.payment_id))?;
-            payment.into_mail(lines.remove(&key).unwrap_or_default())
-        });
-        Ok(mails.collect())
-    }
-
-    async fn payments_of_mails(&mut self, keys: &str) -> Result<HashMap<Key, PaymentRow>> {
-        let rows: Vec<PaymentRow> = on!(self, |conn| dialect::with_payments::<Db>(
-            "select p.tenant_id, p.payment_id, p.invoice_number, p.issue_date, p.due_date, p.subject_name,
-                    p.billing_period, p.currency, p.subtotal, p.tax_amount, p.total, p.tax_rate_ppm, p.tax_treatment,
-                    p.status, p.line_count, t.name as tenant_name, s.body as seller, b.body as buyer
-             from payments p
-             left join tenants t on t.tenant_id = p.tenant_id
-             left join parties s on s.tenant_id = p.tenant_id and s.party_id = p.seller_party
-             left join parties b on b.tenant_id = p.tenant_id and b.party_id = p.buyer_party
-             where (p.tenant_id, p.payment_id) in $payments",
-            keys
-        )
-        .try_map(|row| PaymentRow::from_row(&row))
-        .fetch_all(conn)
-        .await?);
-        Ok(rows.into_iter().map(|row| ((row.tenant_id.clone(), row.payment_id.clone()), row)).collect())
-    }
-
-    /// The first lines of each payment: a payment may have many more than a mail lists.
-    async fn lines_of_mails(&mut self, keys: &str) -> Result<HashMap<Key, Vec<LineRow>>> {
-        let rows: Vec<LineRow> = on!(self, |conn| {
-            dialect::with_payments::<Db>(
-            "select tenant_id, payment_id, rental_id, product_name, serial_number, billing_period, amount, tax_amount,
-                    arrears
-             from (select l.*, row_number() over (partition by l.tenant_id, l.payment_id
-                                                  order by l.arrears, l.billing_period, l.rental_id) as place
-                   from payment_lines l
-                   where (l.tenant_id, l.payment_id) in $payments) as placed
-             where place <= $2
-             order by tenant_id, payment_id, place",
-            keys
-        )
-        .bind(LINES_LISTED_MAX as i64)
-        .try_map(|row| LineRow::from_row(&row))
-        .fetch_all(conn)
-        .await?
-        });
-        let mut lines: HashMap<Key, Vec<LineRow>> = HashMap::new();
-        for row in rows {
-            lines.entry((row.tenant_id.clone(), row.payment_id.clone())).or_default().push(row);
-        }
-        Ok(lines)
     }
 
     /// Writes what became of claimed mails, and tells the states written: one whose lease ran out and that another process
@@ -257,44 +194,6 @@ impl Session {
     }
 }
 
-/// Tenant and payment.
-type Key = (String, String);
-
-#[derive(FromRow)]
-struct PaymentRow {
-    tenant_id: String,
-    payment_id: String,
-    invoice_number: Option<String>,
-    issue_date: Option<NaiveDate>,
-    due_date: NaiveDate,
-    subject_name: String,
-    billing_period: String,
-    currency: String,
-    subtotal: i64,
-    tax_amount: i64,
-    total: i64,
-    tax_rate_ppm: i64,
-    tax_treatment: String,
-    status: String,
-    line_count: i64,
-    tenant_name: Option<String>,
-    seller: Option<String>,
-    buyer: Option<String>,
-}
-
-#[derive(FromRow)]
-struct LineRow {
-    tenant_id: String,
-    payment_id: String,
-    rental_id: String,
-    product_name: Option<String>,
-    serial_number: Option<String>,
-    billing_period: String,
-    amount: i64,
-    tax_amount: i64,
-    arrears: bool,
-}
-
 #[derive(FromRow)]
 struct MailRow {
     tenant_id: String,
@@ -308,54 +207,6 @@ struct MailRow {
     sent_at: Option<i64>,
     error: Option<String>,
     created_at: i64,
-}
-
-impl PaymentRow {
-    /// The mail, or what in the record keeps it from being written.
-    fn into_mail(self, lines: Vec<LineRow>) -> Result<InvoiceMail, String> {
-        let bad =
-            |field: &str, value: &str| format!("the payment {} has no usable {field}: {value:?}", self.payment_id);
-        let body = |field, body: &Option<String>| match body.as_deref().map(serde_json::from_str::<Value>) {
-            None => Ok(Value::Null),
-            Some(body) => body.map_err(|error| bad(field, &error.to_string())),
-        };
-        let lines: Result<Vec<InvoiceLine>, String> = lines.into_iter().map(|line| line.into_line(&bad)).collect();
-        Ok(InvoiceMail {
-            issue_date: self.issue_date.ok_or_else(|| bad("issueDate", ""))?,
-            due_date: self.due_date,
-            seller: party::seller(&body("seller", &self.seller)?, self.tenant_name.as_deref().unwrap_or_default()),
-            buyer: party::buyer(&body("buyer", &self.buyer)?),
-            billing_period: BillingPeriod::parse(&self.billing_period)
-                .ok_or_else(|| bad("billingPeriod", &self.billing_period))?,
-            currency: Currency::from_code(&self.currency).ok_or_else(|| bad("currency", &self.currency))?,
-            tax_treatment: TaxTreatment::parse(&self.tax_treatment)
-                .ok_or_else(|| bad("taxTreatment", &self.tax_treatment))?,
-            status: PaymentStatus::parse(&self.status).ok_or_else(|| bad("status", &self.status))?,
-            lines: lines?,
-            line_count: usize::try_from(self.line_count).map_err(|_| bad("lines", &self.line_count.to_string()))?,
-            invoice_number: self.invoice_number.clone().ok_or_else(|| bad("invoiceNumber", ""))?,
-            subject_name: self.subject_name,
-            subtotal: self.subtotal,
-            tax_amount: self.tax_amount,
-            total: self.total,
-            tax_rate_ppm: self.tax_rate_ppm,
-        })
-    }
-}
-
-impl LineRow {
-    fn into_line(self, bad: &impl Fn(&str, &str) -> String) -> Result<InvoiceLine, String> {
-        Ok(InvoiceLine {
-            billing_period: BillingPeriod::parse(&self.billing_period)
-                .ok_or_else(|| bad("billingPeriod of a line", &self.billing_period))?,
-            product_name: self.product_name.unwrap_or_else(|| self.rental_id.clone()),
-            rental_id: self.rental_id,
-            serial_number: self.serial_number,
-            amount: self.amount,
-            tax_amount: self.tax_amount,
-            arrears: self.arrears,
-        })
-    }
 }
 
 impl TryFrom<MailRow> for OutboxMail {

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::domain::message::{Buyer, Seller};
+use crate::domain::document::{Address, AddressParts, Buyer, Seller};
 
 /// Reads a seller; one without a name of its own has the tenant's.
 pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
     let name = text(body, "legalName").or_else(|| text(body, "name"));
     Seller {
         name: name.unwrap_or_else(|| tenant_name.to_owned()),
-        address_lines: address_lines(&body["address"]),
+        address: address(&body["address"]),
         vat_id: text(body, "vatId"),
         email: text(body, "email"),
         iban: text(body, "iban"),
@@ -19,33 +19,39 @@ pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
 
 /// Reads a buyer; a company comes before the person who works there.
 pub(crate) fn buyer(body: &Value) -> Buyer {
-    let address = &body["billingAddress"];
+    let billing_address = &body["billingAddress"];
     let person = joined([text(body, "firstName"), text(body, "lastName")]);
-    let company = text(body, "company").or_else(|| text(address, "company"));
-    let name = company.or_else(|| person.clone()).or_else(|| text(address, "contactName"));
-    let mut address_lines = address_lines(address);
-    // The name stands above the address already.
-    address_lines.retain(|line| Some(line) != name.as_ref());
-    Buyer { address_lines, name, person, vat_id: text(body, "vatId"), reference: text(body, "buyerReference") }
+    let company = text(body, "company").or_else(|| text(billing_address, "company"));
+    Buyer {
+        name: company.or_else(|| person.clone()).or_else(|| text(billing_address, "contactName")),
+        person,
+        address: address(billing_address),
+        vat_id: text(body, "vatId"),
+        reference: text(body, "buyerReference"),
+    }
 }
 
-/// An address line by line, as on a letter; it is an object, or a text with line breaks.
-fn address_lines(address: &Value) -> Vec<String> {
+/// An address: an object with parts, the same as text (as an import keeps it), or a text with line breaks.
+fn address(address: &Value) -> Address {
     if let Value::String(lines) = address {
-        return lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        if let Ok(object @ Value::Object(_)) = serde_json::from_str(lines) {
+            return self::address(&object);
+        }
+        return Address::Lines(
+            lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+        );
     }
     let field = |key| text(address, key);
-    let city = joined([field("postalCode"), field("locality").or_else(|| field("city"))]);
-    let lines = [
-        field("company"),
-        field("contactName"),
-        field("streetAddress"),
-        field("buildingInfo"),
-        city,
-        field("adminArea"),
-        field("country"),
-    ];
-    lines.into_iter().flatten().collect()
+    Address::Parts(AddressParts {
+        company: field("company"),
+        contact: field("contactName"),
+        street: field("streetAddress"),
+        building: field("buildingInfo"),
+        post_code: field("postalCode"),
+        city: field("locality").or_else(|| field("city")),
+        region: field("adminArea"),
+        country: field("country"),
+    })
 }
 
 fn text(object: &Value, key: &str) -> Option<String> {
@@ -63,12 +69,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_address_is_written_as_on_a_letter_whether_object_or_text() {
+    fn an_address_is_an_object_or_a_text() {
         let object = json!({"contactName": "Anna", "streetAddress": "Street 1", "buildingInfo": "2nd floor",
             "postalCode": "10115", "city": "Berlin", "country": "DE"});
-        assert_eq!(address_lines(&object), ["Anna", "Street 1", "2nd floor", "10115 Berlin", "DE"]);
-        assert_eq!(address_lines(&json!("Street 1\n\n 10115 Berlin ")), ["Street 1", "10115 Berlin"]);
-        assert_eq!(address_lines(&Value::Null), Vec::<String>::new());
+        assert_eq!(address(&object).lines_below("Anna"), ["Street 1", "2nd floor", "10115 Berlin", "DE"]);
+        assert_eq!(address(&Value::from(object.to_string())), address(&object));
+        assert_eq!(address(&json!("Street 1\n\n 10115 Berlin ")).lines_below(""), ["Street 1", "10115 Berlin"]);
+        assert_eq!(address(&Value::Null), Address::default());
     }
 
     #[test]
@@ -77,7 +84,7 @@ mod tests {
             "billingAddress": {"company": "ACME", "city": "Berlin"}});
         let buyer = buyer(&body);
         assert_eq!((buyer.name.as_deref(), buyer.person.as_deref()), (Some("ACME"), Some("Anna Smith")));
-        assert_eq!(buyer.address_lines, ["Berlin"]);
+        assert_eq!(buyer.address.lines_below("ACME"), ["Berlin"]);
     }
 
     #[test]

@@ -16,9 +16,13 @@ const LEVELS: [&[&str]; 5] = [
 ];
 
 /// Libraries with a home: nobody else may name them.
-const HOMES: [(&str, &[&str]); 5] = [
+const HOMES: [(&str, &[&str]); 9] = [
     ("sqlx", &["store"]),
     ("lettre", &["mail"]),
+    ("krilla", &["render"]),
+    ("parley", &["render"]),
+    ("en16931", &["render"]),
+    ("en16931_formats", &["render"]),
     ("axum", &["api"]),
     ("tokio_cron_scheduler", &["schedule"]),
     ("clap", &["cli", "main"]),

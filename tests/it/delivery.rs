@@ -29,6 +29,8 @@ on_both! {
         assert_eq!(mail.header("Date"), "Wed, 01 Jul 2026 06:00:00 +0000");
         assert!(mail.header("Message-ID").starts_with("<pay_1.invoice."), "{}", mail.header("Message-ID"));
         assert!(mail.header("Message-ID").ends_with("@bills.example>"), "{}", mail.header("Message-ID"));
+        assert_eq!(mail.file.0, "INV-2026-000001.pdf");
+        assert!(mail.file.1.starts_with(b"%PDF-1.7"));
         for part in [&mail.text, &mail.html] {
             for said in [
                 "Hello Anna Smith,", "INV-2026-000001", "1 July 2026", "15 July 2026", "July 2026", "Laptop 14", "SN-1",
@@ -462,20 +464,24 @@ struct Mail {
     headers: Vec<(String, String)>,
     text: String,
     html: String,
+    /// The name and the content of the file that is attached.
+    file: (String, Vec<u8>),
 }
 
 impl Mail {
     fn read(path: &Path) -> Self {
         let message = std::fs::read_to_string(path).expect("a mail");
         let (headers, body) = headers_and_body(&message);
-        let content_type = header(&headers, "Content-Type");
-        assert!(content_type.starts_with("multipart/alternative;"), "{content_type}");
-        let boundary = content_type.split('"').nth(1).expect("a boundary");
-        let parts: Vec<&str> = body.split(&format!("--{boundary}")).collect();
-        let [before, text, html, after] = parts[..] else { panic!("{} parts", parts.len()) };
-        assert_eq!((before.trim(), after.trim()), ("", "--"));
+        let [words, file] = parts(header(&headers, "Content-Type"), "multipart/mixed", body);
+        let (words_headers, words) = headers_and_body(words.trim_start());
+        let [text, html] = parts(header(&words_headers, "Content-Type"), "multipart/alternative", words);
+        let (file_headers, file) = headers_and_body(file.trim_start());
+        assert_eq!(header(&file_headers, "Content-Type"), "application/pdf");
+        let name = header(&file_headers, "Content-Disposition").split('"').nth(1).expect("a name").to_owned();
+        let file = data_encoding::BASE64.decode(file.replace("\r\n", "").as_bytes()).expect("base64");
         let (text, html) = (part(text, "text/plain"), part(html, "text/html"));
-        Self { text, html, headers }
+        let file = (name, file);
+        Self { text, html, headers, file }
     }
 
     fn header(&self, name: &str) -> &str {
@@ -494,6 +500,19 @@ fn headers_and_body(message: &str) -> (Vec<(String, String)>, &str) {
     let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
     let headers = unfolded.split("\r\n").map(|line| line.split_once(": ").expect(line));
     (headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(), body)
+}
+
+/// The two parts of a body that has parts.
+fn parts<'b>(content_type: &str, kind: &str, body: &'b str) -> [&'b str; 2] {
+    assert!(content_type.starts_with(&format!("{kind};")), "{content_type}");
+    let boundary = content_type.split('"').nth(1).expect("a boundary");
+    // The boundary of what is inside begins in the same way.
+    let marked = format!("--{boundary}\r\n");
+    let (body, after) = body.split_once(&format!("--{boundary}--")).expect("an end");
+    let parts: Vec<&str> = body.split(&marked).collect();
+    let [before, one, other] = parts[..] else { panic!("{} parts", parts.len()) };
+    assert_eq!((before.trim(), after.trim()), ("", ""));
+    [one, other]
 }
 
 fn part(part: &str, kind: &str) -> String {

@@ -1,0 +1,470 @@
+//! Where everything stands: head, facts, table, totals and bank details, over as many pages as they need.
+//!
+//! Blocks go downwards, each as high as its text; whatever does not fit any more goes to the next page, where the head of the
+//! table and the sum so far are said again. The address stands where the window of an envelope is.
+
+use crate::domain::document::{InvoiceDocument, InvoiceLine};
+use crate::render::said::{
+    buyer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label, tax_note, vat_id,
+};
+use crate::render::words::{Words, fill};
+
+use super::page::{HEIGHT, Item, Page, WIDTH};
+use super::typeset::{Block, Ink, Style, Typesetter};
+
+const INK: Ink = Ink([0x17, 0x20, 0x2b]);
+const MUTED: Ink = Ink([0x5f, 0x6b, 0x7a]);
+const ACCENT: Ink = Ink([0x1b, 0x5e, 0x9c]);
+const RULE: Ink = Ink([0xdd, 0xe3, 0xea]);
+const PANEL: Ink = Ink([0xf3, 0xf5, 0xf8]);
+
+const MARGIN: f32 = 56.7;
+const RIGHT: f32 = WIDTH - MARGIN;
+const CONTENT: f32 = RIGHT - MARGIN;
+/// Where the window of an envelope begins (DIN 5008, form B).
+const WINDOW: f32 = 132.0;
+/// The left column of the head, and where the right one begins.
+const HALF: f32 = 244.0;
+const FACTS: f32 = MARGIN + 262.0;
+/// The labels of the facts.
+const LABEL: f32 = 102.0;
+const PADDING: f32 = 12.0;
+
+const BODY: Style = Style { size: 9.0, strong: false, ink: INK, align_right: false };
+const SMALL: Style = Style { size: 7.5, strong: false, ink: MUTED, align_right: false };
+const FINE: Style = Style { size: 6.8, strong: false, ink: MUTED, align_right: false };
+
+/// Lays a document out on pages, all complete with foot and page number.
+pub(super) fn lay_out(document: &InvoiceDocument, words: &'static Words, typesetter: &mut Typesetter) -> Vec<Page> {
+    let mut sheet = Sheet::new(document, words, typesetter);
+    sheet.head();
+    sheet.summary();
+    sheet.lines();
+    sheet.totals();
+    sheet.payment();
+    sheet.finish()
+}
+
+/// The pages as far as they are laid out.
+struct Sheet<'a> {
+    document: &'a InvoiceDocument,
+    words: &'static Words,
+    typesetter: &'a mut Typesetter,
+    pages: Vec<Page>,
+    /// Where the next block goes.
+    y: f32,
+    /// Where the foot begins.
+    bottom: f32,
+    columns: Columns,
+    /// The net sum of the lines so far.
+    carried: i64,
+}
+
+/// Left edges and widths of the table's columns.
+struct Columns {
+    position: (f32, f32),
+    product: (f32, f32),
+    period: (f32, f32),
+    quantity: (f32, f32),
+    tax: (f32, f32),
+    amount: (f32, f32),
+}
+
+impl Columns {
+    /// The product has what the others leave; a very long sum takes from it.
+    fn new(amount: f32) -> Self {
+        let (position, period, quantity, tax, gap) = (20.0, 94.0, 42.0, 40.0, 8.0);
+        let product = CONTENT - position - period - quantity - tax - amount - 3.0 * gap;
+        let product_at = MARGIN + position;
+        let period_at = product_at + product + gap;
+        let quantity_at = period_at + period + gap;
+        let tax_at = quantity_at + quantity;
+        Self {
+            position: (MARGIN, position),
+            product: (product_at, product),
+            period: (period_at, period),
+            quantity: (quantity_at, quantity),
+            tax: (tax_at, tax),
+            amount: (RIGHT - amount, amount),
+        }
+    }
+}
+
+impl<'a> Sheet<'a> {
+    fn new(document: &'a InvoiceDocument, words: &'static Words, typesetter: &'a mut Typesetter) -> Self {
+        let longest = words.amount(document.currency, document.subtotal);
+        let amount = typesetter.width(&longest, BODY.strong()).ceil().clamp(72.0, 170.0);
+        let mut sheet = Self {
+            document,
+            words,
+            typesetter,
+            pages: vec![Page::default()],
+            y: MARGIN,
+            bottom: 0.0,
+            columns: Columns::new(amount),
+            carried: 0,
+        };
+        let foot = sheet.foot_block();
+        sheet.bottom = HEIGHT - 34.0 - foot.height() - 14.0;
+        sheet
+    }
+
+    fn set(&mut self, text: &str, style: Style, width: f32) -> Block {
+        self.typesetter.set(text, style, width)
+    }
+
+    fn push(&mut self, item: Item) {
+        if let Some(page) = self.pages.last_mut() {
+            page.items.push(item);
+        }
+    }
+
+    /// Sets a text at a place and tells how high it is.
+    fn text(&mut self, text: &str, style: Style, (x, width): (f32, f32), y: f32) -> f32 {
+        let block = self.set(text, style, width);
+        let height = block.height();
+        self.push(Item::Text { block, x, y });
+        height
+    }
+
+    /// Sets a text below what there is.
+    fn below(&mut self, text: &str, style: Style, column: (f32, f32)) {
+        self.y += self.text(text, style, column, self.y);
+    }
+
+    fn area(&mut self, (x, width): (f32, f32), (y, height): (f32, f32), ink: Ink) {
+        self.push(Item::Area { x, y, width, height, ink });
+    }
+
+    fn rule(&mut self, (x, width): (f32, f32), y: f32, ink: Ink) {
+        self.area((x, width), (y, 0.6), ink);
+    }
+
+    fn fits(&self, height: f32) -> bool {
+        self.y + height <= self.bottom
+    }
+
+    /// The amount of a line or sum; the head of the column says the currency.
+    fn amount(&self, minor: i64) -> String {
+        self.words.amount(self.document.currency, minor)
+    }
+
+    fn money(&self, minor: i64) -> String {
+        self.words.money(self.document.currency, minor)
+    }
+
+    /// Both parties, and the facts beside the address.
+    fn head(&mut self) {
+        let (document, words) = (self.document, self.words);
+        self.area((MARGIN, 34.0), (40.0, 3.0), ACCENT);
+        self.y = 50.0;
+        self.below(&shown(&document.seller.name), Style { size: 13.0, ..BODY }.strong(), (MARGIN, HALF));
+        let title = Style { size: 22.0, ..BODY }.strong().right();
+        self.text(words.invoice, title, (FACTS, RIGHT - FACTS), 42.0);
+
+        let mut seller = seller_lines(&document.seller);
+        seller.insert(0, shown(&document.seller.name));
+        self.y = self.y.max(WINDOW - 16.0) + 4.0;
+        self.below(&seller.join(" · "), FINE, (MARGIN, HALF));
+        self.y = self.y.max(WINDOW) + 4.0;
+        let top = self.y;
+        for (index, line) in buyer_lines(&document.buyer, words).iter().enumerate() {
+            let style = Style { size: 10.0, ..BODY };
+            self.below(line, if index == 0 { style.strong() } else { style }, (MARGIN, HALF));
+        }
+        let left = self.y;
+        self.y = top;
+        for (label, value) in self.facts() {
+            self.fact(label, &value, (FACTS, LABEL), RIGHT - FACTS - LABEL);
+        }
+        self.y = self.y.max(left).max(WINDOW + 104.0);
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let (document, words) = (self.document, self.words);
+        let terms = match document.terms_days() {
+            0 => words.payable_at_once.to_owned(),
+            days => fill(words.payable_within, &[("days", &days.to_string())]),
+        };
+        let mut facts = vec![
+            (words.invoice_number, shown(&document.invoice_number)),
+            (words.issue_date, words.date(document.issue_date)),
+            (words.billing_period, words.period(document.billing_period)),
+            (words.payment_terms, terms),
+        ];
+        facts.extend(shown_if(document.buyer.reference.as_deref()).map(|text| (words.reference, text)));
+        facts
+    }
+
+    /// A label and its value beside it, below what there is.
+    fn fact(&mut self, label: &str, value: &str, label_column: (f32, f32), value_width: f32) {
+        let style = Style { size: 8.5, ..BODY };
+        let label = self.text(label, style.ink(MUTED), label_column, self.y);
+        let value_at = label_column.0 + label_column.1;
+        let value = self.text(value, style, (value_at, value_width), self.y);
+        self.y += label.max(value) + 2.0;
+    }
+
+    /// What it is for, what is to be paid and until when, in large letters.
+    fn summary(&mut self) {
+        let (document, words) = (self.document, self.words);
+        let cells = [
+            (words.amount_due, self.money(document.total)),
+            (words.due_date, words.date(document.due_date)),
+            (words.product, shown(&document.subject_name)),
+        ];
+        self.y += 18.0;
+        let inner = CONTENT - 2.0 * PADDING;
+        let widths = [inner * 0.36, inner * 0.28, inner * 0.36];
+        let value_style = Style { size: 12.0, ..BODY }.strong();
+        let blocks: Vec<(Block, Block)> = cells
+            .iter()
+            .zip(widths)
+            .map(|((label, value), width)| (self.set(label, SMALL, width), self.set(value, value_style, width - 8.0)))
+            .collect();
+        let height = blocks.iter().map(|(label, value)| label.height() + value.height()).fold(0.0, f32::max);
+        self.area((MARGIN, CONTENT), (self.y, height + 2.0 * PADDING - 4.0), PANEL);
+        self.area((MARGIN, 3.0), (self.y, height + 2.0 * PADDING - 4.0), ACCENT);
+        let (mut x, y) = (MARGIN + PADDING, self.y + PADDING - 2.0);
+        for ((label, value), width) in blocks.into_iter().zip(widths) {
+            let below = y + label.height();
+            self.push(Item::Text { block: label, x, y });
+            self.push(Item::Text { block: value, x, y: below });
+            x += width;
+        }
+        self.y += height + 2.0 * PADDING + 14.0;
+    }
+
+    /// The table, period by period.
+    fn lines(&mut self) {
+        self.table_head();
+        let document = self.document;
+        let has_headings = document.periods().count() > 1 || document.lines.iter().any(|line| line.arrears);
+        let mut position = 0;
+        for lines in document.periods() {
+            if has_headings {
+                self.period(lines);
+            }
+            for line in lines {
+                position += 1;
+                self.line(position, line);
+            }
+        }
+    }
+
+    fn table_head(&mut self) {
+        let (words, columns) = (self.words, &self.columns);
+        let style = Style { size: 7.5, ..BODY }.strong().ink(MUTED);
+        let net = fill(words.net_amount, &[("currency", self.document.currency.code())]);
+        let cells = [
+            (words.position, style, columns.position),
+            (words.product, style, columns.product),
+            (words.service_period, style, columns.period),
+            (words.quantity, style, columns.quantity),
+            (words.tax_rate, style.right(), columns.tax),
+            (&*net, style.right(), (columns.amount.0 - 30.0, columns.amount.1 + 30.0)),
+        ];
+        for (text, style, column) in cells {
+            self.text(text, style, column, self.y);
+        }
+        self.y += 14.0;
+        self.area((MARGIN, CONTENT), (self.y, 1.0), INK);
+        self.y += 1.0;
+    }
+
+    /// The heading of a period with the sum of its lines; never the last thing on a page.
+    fn period(&mut self, lines: &[InvoiceLine]) {
+        let Some(first) = lines.first() else { return };
+        if !self.fits(20.0 + LINE_ROOM + CARRIED_ROOM) {
+            self.next_page();
+        }
+        let style = Style { size: 8.5, ..BODY }.strong().ink(if first.arrears { ACCENT } else { INK });
+        self.area((MARGIN, CONTENT), (self.y, 19.0), PANEL);
+        let sum = self.amount(lines.iter().map(|line| line.amount).sum());
+        self.text(&period_heading(first, self.words), style, (MARGIN + 6.0, 300.0), self.y + 3.5);
+        self.text(&sum, style.right(), self.columns.amount, self.y + 3.5);
+        self.y += 19.0;
+    }
+
+    fn line(&mut self, position: usize, line: &InvoiceLine) {
+        let (words, document) = (self.words, self.document);
+        let product = self.set(&shown(&line.product_name), BODY, self.columns.product.1);
+        let details = self.set(&line_details(line, words), SMALL, self.columns.product.1);
+        let height = product.height() + details.height() + 9.0;
+        if !self.fits(height + CARRIED_ROOM) {
+            self.next_page();
+        }
+        let y = self.y + 4.0;
+        let side = Style { size: 8.0, ..BODY }.ink(MUTED);
+        let cells = [
+            (position.to_string(), side, self.columns.position),
+            (words.days(line.billing_period), side, self.columns.period),
+            (words.one_month.to_owned(), side, self.columns.quantity),
+            (words.rate(document.tax_rate_ppm), side.right(), self.columns.tax),
+        ];
+        for (text, style, column) in cells {
+            self.text(&text, style, column, y + 0.9);
+        }
+        self.text(&self.amount(line.amount), BODY.right(), self.columns.amount, y);
+        let (x, below) = (self.columns.product.0, y + product.height());
+        self.push(Item::Text { block: product, x, y });
+        self.push(Item::Text { block: details, x, y: below });
+        self.y += height;
+        self.rule((MARGIN, CONTENT), self.y, RULE);
+        self.carried += line.amount;
+    }
+
+    /// Ends a page with the sum so far, and begins the next with it.
+    fn next_page(&mut self) {
+        let words = self.words;
+        let has_sum = self.carried > 0;
+        if has_sum {
+            self.carry(words.carried_forward);
+        }
+        self.blank_page();
+        self.table_head();
+        if has_sum {
+            self.carry(words.brought_forward);
+            self.rule((MARGIN, CONTENT), self.y, RULE);
+        }
+    }
+
+    fn carry(&mut self, label: &str) {
+        let style = Style { size: 8.5, ..BODY }.strong();
+        self.text(label, style.ink(MUTED), (self.columns.product.0, 200.0), self.y + 4.0);
+        let sum = self.amount(self.carried);
+        self.text(&sum, style.right(), self.columns.amount, self.y + 4.0);
+        self.y += CARRIED_ROOM;
+    }
+
+    /// A further page, which says whose and which invoice it is.
+    fn blank_page(&mut self) {
+        self.pages.push(Page::default());
+        let (document, words) = (self.document, self.words);
+        self.area((MARGIN, 34.0), (40.0, 3.0), ACCENT);
+        let number =
+            format!("{} {} · {}", words.invoice, shown(&document.invoice_number), words.date(document.issue_date));
+        let style = Style { size: 8.5, ..BODY };
+        let seller = self.text(&shown(&document.seller.name), style.strong(), (MARGIN, HALF), 50.0);
+        let number = self.text(&number, style.ink(MUTED).right(), (FACTS, RIGHT - FACTS), 50.0);
+        self.y = 50.0 + seller.max(number) + 16.0;
+    }
+
+    /// Net, tax and total, and why there is no tax.
+    fn totals(&mut self) {
+        let (document, words) = (self.document, self.words);
+        if !self.fits(100.0) {
+            self.next_page();
+        }
+        self.y += 10.0;
+        let label = (RIGHT - 250.0, 100.0);
+        let value = (RIGHT - 150.0, 150.0);
+        for (name, amount) in
+            [(words.subtotal.to_owned(), document.subtotal), (tax_label(document, words), document.tax_amount)]
+        {
+            let height = self.text(&name, BODY.ink(MUTED), label, self.y);
+            let amount = self.money(amount);
+            self.y += height.max(self.text(&amount, BODY.right(), value, self.y)) + 2.0;
+        }
+        self.y += 3.0;
+        self.area((label.0, RIGHT - label.0), (self.y, 1.4), ACCENT);
+        self.y += 6.0;
+        let style = Style { size: 12.0, ..BODY }.strong();
+        let height = self.text(words.total, style, label, self.y);
+        let total = self.money(document.total);
+        self.y += height.max(self.text(&total, style.right(), value, self.y)) + 4.0;
+        if let Some(note) = tax_note(document, words) {
+            self.below(note, BODY.right(), (MARGIN, CONTENT));
+        }
+    }
+
+    /// How to pay, in a panel that is never torn apart.
+    fn payment(&mut self) {
+        let (document, words) = (self.document, self.words);
+        let rows = self.bank_details();
+        let sentence = match document.total {
+            0 => words.nothing_to_pay.to_owned(),
+            _ => fill(words.pay_by, &[("due", &words.date(document.due_date))]),
+        };
+        let questions =
+            shown_if(document.seller.email.as_deref()).map(|email| fill(words.questions, &[("email", &email)]));
+        // Drawn once on a page of its own to see how high it is, then moved to where it fits.
+        let before = std::mem::replace(&mut self.pages, vec![Page::default()]);
+        let start = std::mem::replace(&mut self.y, PADDING);
+        if !rows.is_empty() {
+            self.below(words.pay_to, BODY.strong(), (MARGIN + PADDING, 200.0));
+            self.y += 3.0;
+        }
+        for (label, value) in &rows {
+            self.fact(label, value, (MARGIN + PADDING, LABEL), 160.0);
+        }
+        let left = std::mem::replace(&mut self.y, PADDING);
+        let column =
+            if rows.is_empty() { (MARGIN + PADDING, CONTENT - 2.0 * PADDING) } else { (MARGIN + 285.0, 185.0) };
+        self.below(&sentence, Style { size: 8.5, ..BODY }, column);
+        if let Some(questions) = questions {
+            self.y += 4.0;
+            self.below(&questions, Style { size: 8.5, ..BODY }.ink(MUTED), column);
+        }
+        let height = self.y.max(left) + PADDING - 2.0;
+        let drawn = std::mem::replace(&mut self.pages, before);
+        self.y = start + 20.0;
+        if !self.fits(height) {
+            self.blank_page();
+        }
+        self.area((MARGIN, CONTENT), (self.y, height), PANEL);
+        let top = self.y;
+        for item in drawn.into_iter().flat_map(|page| page.items) {
+            self.push(moved(item, top));
+        }
+        self.y += height;
+    }
+
+    fn bank_details(&self) -> Vec<(&'static str, String)> {
+        let (document, words) = (self.document, self.words);
+        let seller = &document.seller;
+        let (Some(iban), true) = (shown_if(seller.iban.as_deref()), document.total > 0) else { return Vec::new() };
+        let mut rows = vec![(words.account_holder, shown(&seller.name)), (words.iban, in_fours(&iban))];
+        rows.extend(shown_if(seller.bic.as_deref()).map(|bic| (words.bic, bic)));
+        rows.push((words.payment_reference, shown(&document.invoice_number)));
+        rows
+    }
+
+    /// Who the seller is, in small letters; the same on each page.
+    fn foot_block(&mut self) -> Block {
+        let seller = &self.document.seller;
+        let mut parts = vec![shown(&seller.name)];
+        parts.extend(seller_lines(seller));
+        parts.extend(vat_id(seller.vat_id.as_deref(), self.words));
+        parts.extend(shown_if(seller.email.as_deref()));
+        parts.retain(|part| !part.is_empty());
+        self.set(&crate::domain::message::clean(&parts.join(" · "), 400), FINE, CONTENT - 100.0)
+    }
+
+    /// Gives every page its foot: how many pages there are is known only now.
+    fn finish(mut self) -> Vec<Page> {
+        let mut pages = std::mem::take(&mut self.pages);
+        let count = pages.len().to_string();
+        for (index, page) in pages.iter_mut().enumerate() {
+            let y = self.bottom + 14.0;
+            page.items.push(Item::Area { x: MARGIN, y: y - 6.0, width: CONTENT, height: 0.6, ink: RULE });
+            page.items.push(Item::Text { block: self.foot_block(), x: MARGIN, y });
+            let text = fill(self.words.page, &[("page", &(index + 1).to_string()), ("pages", &count)]);
+            let block = self.set(&text, FINE.right(), 100.0);
+            page.items.push(Item::Text { block, x: RIGHT - 100.0, y });
+        }
+        pages
+    }
+}
+
+/// What a line of the table needs as a rule.
+const LINE_ROOM: f32 = 34.0;
+/// What the sum so far needs at the end of a page.
+const CARRIED_ROOM: f32 = 20.0;
+
+fn moved(item: Item, down: f32) -> Item {
+    match item {
+        Item::Text { block, x, y } => Item::Text { block, x, y: y + down },
+        Item::Area { x, y, width, height, ink } => Item::Area { x, y: y + down, width, height, ink },
+    }
+}

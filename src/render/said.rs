@@ -1,0 +1,157 @@
+//! What mail and PDF of an invoice say in the same words. Every text from outside is cleaned here.
+
+use crate::domain::TaxTreatment;
+use crate::domain::document::{Address, Buyer, InvoiceDocument, InvoiceLine, Seller};
+use crate::domain::message::clean;
+
+use super::words::{Words, fill};
+
+/// Longest name, address line or number that is shown, in characters.
+const SHOWN_MAX: usize = 200;
+
+pub(crate) fn shown(text: &str) -> String {
+    clean(text, SHOWN_MAX)
+}
+
+pub(crate) fn shown_if(text: Option<&str>) -> Option<String> {
+    text.map(shown).filter(|text| !text.is_empty())
+}
+
+fn address_lines(address: &Address, name: &str) -> Vec<String> {
+    address.lines_below(name).iter().filter_map(|line| shown_if(Some(line))).collect()
+}
+
+/// The seller's address, without its name.
+pub(crate) fn seller_lines(seller: &Seller) -> Vec<String> {
+    address_lines(&seller.address, &seller.name)
+}
+
+/// The buyer's name, address and VAT ID, one below the other.
+pub(crate) fn buyer_lines(buyer: &Buyer, words: &Words) -> Vec<String> {
+    let mut lines: Vec<String> = shown_if(buyer.name.as_deref()).into_iter().collect();
+    lines.extend(address_lines(&buyer.address, buyer.name.as_deref().unwrap_or_default()));
+    lines.dedup();
+    lines.extend(vat_id(buyer.vat_id.as_deref(), words));
+    lines
+}
+
+pub(crate) fn vat_id(vat_id: Option<&str>, words: &Words) -> Option<String> {
+    shown_if(vat_id).map(|vat| fill(words.vat_id, &[("vat", &vat)]))
+}
+
+/// An IBAN in groups of four, as it stands on paper.
+pub(crate) fn in_fours(iban: &str) -> String {
+    let characters: Vec<char> = iban.chars().filter(|c| !c.is_whitespace()).collect();
+    characters.chunks(4).map(|four| four.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}
+
+pub(crate) fn tax_label(document: &InvoiceDocument, words: &Words) -> String {
+    fill(words.tax, &[("rate", &words.rate_number(document.tax_rate_ppm))])
+}
+
+/// Why there is no tax, as the law wants it said.
+pub(crate) fn tax_note(document: &InvoiceDocument, words: &'static Words) -> Option<&'static str> {
+    match document.tax_treatment {
+        TaxTreatment::Standard => None,
+        TaxTreatment::Exempt => Some(words.exempt),
+        TaxTreatment::ReverseCharge => Some(words.reverse_charge),
+    }
+}
+
+/// What stands above the lines of a period.
+pub(crate) fn period_heading(line: &InvoiceLine, words: &Words) -> String {
+    let period = words.period(line.billing_period);
+    if line.arrears { fill(words.arrears, &[("period", &period)]) } else { period }
+}
+
+/// What tells a device from its neighbours.
+pub(crate) fn line_details(line: &InvoiceLine, words: &Words) -> String {
+    let rental = fill(words.rental, &[("rental", &shown(&line.rental_id))]);
+    match shown_if(line.serial_number.as_deref()) {
+        Some(serial) => format!("{} · {rental}", fill(words.serial, &[("serial", &serial)])),
+        None => rental,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use chrono::NaiveDate;
+
+    use crate::domain::document::AddressParts;
+    use crate::domain::payment::PaymentStatus;
+    use crate::domain::{BillingPeriod, Currency};
+
+    pub(crate) fn line(rental_id: &str, product_name: &str, period: &str, amount: i64) -> InvoiceLine {
+        InvoiceLine {
+            rental_id: rental_id.into(),
+            product_name: product_name.into(),
+            serial_number: Some(format!("SN-{rental_id}")),
+            billing_period: BillingPeriod::parse(period).unwrap(),
+            amount,
+            tax_amount: 0,
+            arrears: period < "2026-07",
+        }
+    }
+
+    fn address(street: &str, post_code: &str, city: &str) -> Address {
+        let some = |text: &str| Some(text.to_owned());
+        Address::Parts(AddressParts {
+            street: some(street),
+            post_code: some(post_code),
+            city: some(city),
+            country: some("DE"),
+            ..AddressParts::default()
+        })
+    }
+
+    /// A good invoice: 1,157.14 EUR net in two lines, one of them arrears, and 19 % tax.
+    pub(crate) fn sample() -> InvoiceDocument {
+        InvoiceDocument {
+            tenant_id: "t1".into(),
+            payment_id: "pay_202607abc".into(),
+            invoice_number: "INV-2026-000001".into(),
+            issue_date: NaiveDate::from_ymd_opt(2026, 7, 1).unwrap(),
+            due_date: NaiveDate::from_ymd_opt(2026, 7, 15).unwrap(),
+            seller: Seller {
+                name: "Shop GmbH".into(),
+                address: address("Street 1", "20095", "Hamburg"),
+                vat_id: Some("DE123456789".into()),
+                email: Some("help@shop.example".into()),
+                iban: Some("DE02120300000000202051".into()),
+                bic: Some("BYLADEM1001".into()),
+            },
+            buyer: Buyer {
+                name: Some("ACME Ltd".into()),
+                person: Some("Anna Smith".into()),
+                address: address("Road 2", "10115", "Berlin"),
+                vat_id: None,
+                reference: Some("PO-77".into()),
+            },
+            subject_name: "Berlin office".into(),
+            billing_period: BillingPeriod::parse("2026-07").unwrap(),
+            currency: Currency::from_code("EUR").unwrap(),
+            subtotal: 115_714,
+            tax_amount: 21_986,
+            total: 137_700,
+            tax_rate_ppm: 190_000,
+            tax_treatment: TaxTreatment::Standard,
+            status: PaymentStatus::Pending,
+            lines: vec![line("rnt_1", "Laptop 14", "2026-07", 100_000), line("rnt_2", "Phone", "2026-06", 15_714)],
+            locale: "en".into(),
+        }
+    }
+
+    #[test]
+    fn a_buyer_is_written_without_empty_or_repeated_lines() {
+        let words = Words::of("en");
+        let buyer = Buyer {
+            name: Some("ACME\u{202e}".into()),
+            address: Address::Lines(vec!["ACME".into(), "\u{0}".into(), "Road 2".into()]),
+            vat_id: Some("  ".into()),
+            ..Buyer::default()
+        };
+        assert_eq!(buyer_lines(&buyer, words), ["ACME", "Road 2"]);
+        assert_eq!(in_fours("DE02 12030000 1"), "DE02 1203 0000 1");
+    }
+}
