@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod group;
 mod import;
+mod invoice;
 mod outbox;
 mod parked;
 mod run;
@@ -102,6 +103,9 @@ enum Command {
     /// Invoice mails: waiting, sent, failed, undeliverable
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
+    /// Invoices: what they say, their PDF and XML, and what e-invoices lack
+    #[command(subcommand)]
+    Invoice(invoice::InvoiceCommand),
     /// Past runs and their reports
     #[command(subcommand)]
     Runs(runs::RunsCommand),
@@ -160,6 +164,7 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
             Command::Parked(command) => parked::parked(&app, command).await,
             Command::Arrears(command) => arrears::arrears(&app, command).await,
             Command::Outbox(command) => outbox::outbox(&app, command).await,
+            Command::Invoice(command) => invoice::invoice(&app, command).await,
             Command::Runs(command) => runs::runs(&app, command).await,
             Command::Group(command) => group::group(&app, command).await,
             Command::Tenant(command) => tenant::tenant(&app, command).await,

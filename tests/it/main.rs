@@ -7,6 +7,7 @@ mod cli;
 mod delivery;
 mod faults;
 mod import;
+mod invoices;
 mod kills;
 mod migrations;
 mod properties;

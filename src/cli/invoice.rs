@@ -1,0 +1,158 @@
+//! `billday invoice`: invoices as files, and what keeps customers from getting e-invoices.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use clap::Subcommand;
+
+use crate::domain::document::InvoiceDocument;
+use crate::domain::money::format_percent;
+use crate::render::invoice::{InvoiceRenderer, RenderedInvoice, missing_for_e_invoice};
+use crate::store::invoices::InvoiceParties;
+
+use super::{App, Exit, Wrong, one_tenant, table};
+
+#[derive(Subcommand)]
+pub(super) enum InvoiceCommand {
+    /// One invoice by its number: what it says, or its files
+    Show {
+        number: String,
+        /// Its tenant, if several have the number
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        /// Write the PDF here
+        #[arg(long, value_name = "FILE")]
+        pdf: Option<PathBuf>,
+        /// Write the EN 16931 XML here
+        #[arg(long, value_name = "FILE")]
+        xml: Option<PathBuf>,
+    },
+    /// Customers whose next invoice could not be an e-invoice, and what is missing
+    Check {
+        /// Only this tenant
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+    },
+}
+
+pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Result<Exit> {
+    match command {
+        InvoiceCommand::Show { number, tenant, pdf, xml } => {
+            let document = find(app, &number, tenant.as_deref()).await?;
+            let rendered = InvoiceRenderer::new()?.render(&document)?;
+            if pdf.is_none() && xml.is_none() {
+                print_facts(&document, &rendered)?;
+                return Ok(Exit::Done);
+            }
+            write_files(&rendered, pdf.as_deref(), xml.as_deref())
+        }
+        InvoiceCommand::Check { tenant } => check(app, tenant.as_deref()).await,
+    }
+}
+
+async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<InvoiceDocument> {
+    let what = format!("invoice {number}");
+    let Some(store) = app.store_read_only().await? else {
+        return Err(Wrong(format!("there is no {what}")).into());
+    };
+    let mut session = store.read().await?;
+    let found = session.find_invoices(number).await?;
+    let having: Vec<String> = found.iter().map(|invoice| invoice.tenant_id.clone()).collect();
+    let tenant_id = one_tenant(tenant, &having, &what)?;
+    // An imported payment may have the number of one of our own.
+    let ours = found.iter().find(|invoice| invoice.tenant_id == tenant_id && !invoice.imported);
+    let Some(invoice) = ours else {
+        let message =
+            format!("{what} of tenant {tenant_id} was brought in by an import: its document was made elsewhere");
+        return Err(Wrong(message).into());
+    };
+    let documents = session.invoice_documents(&[(&invoice.tenant_id, &invoice.payment_id)]).await?;
+    session.end().await;
+    documents.into_iter().next().context("the payment is gone")?.map_err(|reason| anyhow!(reason))
+}
+
+/// Writes the files that are wanted; a PDF without XML is told, XML that there cannot be is an error.
+fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: Option<&Path>) -> anyhow::Result<Exit> {
+    let write = |path: &Path, bytes: &[u8]| {
+        std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = pdf {
+        write(path, &rendered.pdf)?;
+    }
+    match (&rendered.xml, xml) {
+        (Ok(bytes), Some(path)) => write(path, bytes)?,
+        (Ok(_), None) => {}
+        (Err(missing), None) => eprintln!("the PDF carries no e-invoice: {}", missing.join("; ")),
+        (Err(missing), Some(_)) => {
+            return Err(Wrong(format!("there is no e-invoice XML: {}", missing.join("; "))).into());
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice) -> std::io::Result<()> {
+    let money = |minor| format!("{} {}", document.currency.format(minor), document.currency);
+    let e_invoice = match &rendered.xml {
+        Ok(_) => "EN 16931 (Factur-X)".to_owned(),
+        Err(missing) => format!("none: {}", missing.join("; ")),
+    };
+    let facts = [
+        ("invoice", document.invoice_number.clone()),
+        ("tenant", document.tenant_id.clone()),
+        ("payment", format!("{} ({})", document.payment_id, document.status.as_str())),
+        ("issued", document.issue_date.to_string()),
+        ("due", document.due_date.to_string()),
+        ("seller", document.seller.name.clone()),
+        ("buyer", document.buyer.name.clone().unwrap_or_default()),
+        ("for", document.subject_name.clone()),
+        ("period", document.billing_period.to_string()),
+        ("lines", document.lines.len().to_string()),
+        ("net", money(document.subtotal)),
+        (
+            "tax",
+            format!(
+                "{} ({} %, {})",
+                money(document.tax_amount),
+                format_percent(document.tax_rate_ppm),
+                document.tax_treatment.as_str()
+            ),
+        ),
+        ("total", money(document.total)),
+        ("language", document.locale.clone()),
+        ("e-invoice", e_invoice),
+    ];
+    let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    table::write(&mut std::io::stdout(), &["FACT", "VALUE"], &rows)
+}
+
+/// Customers read at a time.
+const PAGE_SIZE: i64 = 1_000;
+
+async fn check(app: &App, tenant_id: Option<&str>) -> anyhow::Result<Exit> {
+    let Some(store) = app.store_read_only().await? else { return Ok(Exit::Done) };
+    let mut session = store.read().await?;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut customers = 0;
+    let mut after = (String::new(), String::new());
+    loop {
+        let page = session.list_invoice_parties(tenant_id, (&after.0, &after.1), PAGE_SIZE).await?;
+        let Some(last) = page.last() else { break };
+        after = (last.tenant_id.clone(), last.customer_id.clone());
+        customers += page.len();
+        rows.extend(page.iter().filter_map(gaps));
+    }
+    session.end().await;
+    if rows.is_empty() {
+        eprintln!("all {customers} customers can get e-invoices");
+        return Ok(Exit::Done);
+    }
+    table::write(&mut std::io::stdout(), &["TENANT", "CUSTOMER", "MISSING FOR AN E-INVOICE"], &rows)?;
+    eprintln!("{} of {customers} customers get a plain PDF, until what is missing is imported", rows.len());
+    Ok(Exit::NeedsPerson)
+}
+
+fn gaps(parties: &InvoiceParties) -> Option<Vec<String>> {
+    let missing = missing_for_e_invoice(&parties.seller, &parties.buyer, parties.tax_treatment);
+    let row = || vec![parties.tenant_id.clone(), parties.customer_id.clone(), missing.join("; ")];
+    (!missing.is_empty()).then(row)
+}
