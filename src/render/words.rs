@@ -66,6 +66,7 @@ pub(crate) struct Words {
     pub attached: &'static str,
     pub not_attached: &'static str,
 
+    pub concerning: &'static str,
     pub position: &'static str,
     pub service_period: &'static str,
     pub quantity: &'static str,

@@ -10,8 +10,8 @@ use billday::render::invoice::{InvoiceRenderer, RenderedInvoice};
 use serde_json::{Value, json};
 
 use crate::cli::billday;
+use crate::support::on_both;
 use crate::support::world::{World, day, rental, tenant};
-use crate::support::{TestDb, on_both};
 
 on_both! {
     async fn an_invoice_is_made_of_its_payment_and_stays_as_it_was(db: TestDb) {

@@ -162,10 +162,10 @@ impl<'a> Sheet<'a> {
         let title = Style { size: 22.0, ..BODY }.strong().right();
         self.text(words.invoice, title, (FACTS, RIGHT - FACTS), 42.0);
 
-        let mut seller = seller_lines(&document.seller);
-        seller.insert(0, shown(&document.seller.name));
+        let mut sender = seller_lines(&document.seller);
+        sender.insert(0, shown(&document.seller.name));
         self.y = self.y.max(WINDOW - 16.0) + 4.0;
-        self.below(&seller.join(" · "), FINE, (MARGIN, HALF));
+        self.below(&in_one_line(&sender), FINE, (MARGIN, FACTS - MARGIN - 6.0));
         self.y = self.y.max(WINDOW) + 4.0;
         let top = self.y;
         for (index, line) in buyer_lines(&document.buyer, words).iter().enumerate() {
@@ -177,7 +177,7 @@ impl<'a> Sheet<'a> {
         for (label, value) in self.facts() {
             self.fact(label, &value, (FACTS, LABEL), RIGHT - FACTS - LABEL);
         }
-        self.y = self.y.max(left).max(WINDOW + 104.0);
+        self.y = self.y.max(left).max(WINDOW + 94.0);
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -211,7 +211,7 @@ impl<'a> Sheet<'a> {
         let cells = [
             (words.amount_due, self.money(document.total)),
             (words.due_date, words.date(document.due_date)),
-            (words.product, shown(&document.subject_name)),
+            (words.concerning, shown(&document.subject_name)),
         ];
         self.y += 18.0;
         let inner = CONTENT - 2.0 * PADDING;
@@ -290,11 +290,13 @@ impl<'a> Sheet<'a> {
         let (words, document) = (self.words, self.document);
         let product = self.set(&shown(&line.product_name), BODY, self.columns.product.1);
         let details = self.set(&line_details(line, words), SMALL, self.columns.product.1);
-        let height = product.height() + details.height() + 9.0;
-        if !self.fits(height + CARRIED_ROOM) {
+        let height = product.height() + details.height() + 7.0;
+        // The last line goes along with the totals, which would look forlorn on a page of their own.
+        let is_last = position == document.lines.len();
+        if !self.fits(height + if is_last { TOTALS_ROOM } else { CARRIED_ROOM }) {
             self.next_page();
         }
-        let y = self.y + 4.0;
+        let y = self.y + 3.0;
         let side = Style { size: 8.0, ..BODY }.ink(MUTED);
         let cells = [
             (position.to_string(), side, self.columns.position),
@@ -353,7 +355,7 @@ impl<'a> Sheet<'a> {
     /// Net, tax and total, and why there is no tax.
     fn totals(&mut self) {
         let (document, words) = (self.document, self.words);
-        if !self.fits(100.0) {
+        if !self.fits(TOTALS_ROOM) {
             self.next_page();
         }
         self.y += 10.0;
@@ -437,8 +439,7 @@ impl<'a> Sheet<'a> {
         parts.extend(seller_lines(seller));
         parts.extend(vat_id(seller.vat_id.as_deref(), self.words));
         parts.extend(shown_if(seller.email.as_deref()));
-        parts.retain(|part| !part.is_empty());
-        self.set(&crate::domain::message::clean(&parts.join(" · "), 400), FINE, CONTENT - 100.0)
+        self.set(&in_one_line(&parts), FINE, CONTENT - 100.0)
     }
 
     /// Gives every page its foot: how many pages there are is known only now.
@@ -459,8 +460,18 @@ impl<'a> Sheet<'a> {
 
 /// What a line of the table needs as a rule.
 const LINE_ROOM: f32 = 34.0;
+/// What the totals need, with a note.
+const TOTALS_ROOM: f32 = 100.0;
 /// What the sum so far needs at the end of a page.
 const CARRIED_ROOM: f32 = 20.0;
+
+/// Parts one after the other; a line breaks between them rather than within.
+fn in_one_line(parts: &[String]) -> String {
+    const CHARACTERS_MAX: usize = 400;
+    let parts: Vec<String> =
+        parts.iter().filter(|part| !part.is_empty()).map(|part| part.replace(' ', "\u{a0}")).collect();
+    parts.join(" · ").chars().take(CHARACTERS_MAX).collect()
+}
 
 fn moved(item: Item, down: f32) -> Item {
     match item {

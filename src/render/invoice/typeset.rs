@@ -50,7 +50,7 @@ impl Style {
 /// A text in lines, ready to be placed.
 pub(super) struct Block {
     pub text: String,
-    pub layout: Layout<Ink>,
+    pub layout: Box<Layout<Ink>>,
 }
 
 impl Block {
@@ -103,7 +103,7 @@ impl Typesetter {
         layout.break_all_lines(Some(width));
         let alignment = if style.align_right { Alignment::End } else { Alignment::Start };
         layout.align(alignment, AlignmentOptions::default());
-        Block { text, layout }
+        Block { text, layout: Box::new(layout) }
     }
 
     /// How wide a text is on one line.

@@ -63,6 +63,7 @@ pub(super) static ENGLISH: Words = Words {
     attached: "The invoice is attached as a PDF file.",
     not_attached: "The invoice is too large to be attached. Please ask us for it.",
 
+    concerning: "For",
     position: "No.",
     service_period: "Service period",
     quantity: "Quantity",

@@ -63,6 +63,7 @@ pub(super) static FRENCH: Words = Words {
     attached: "La facture est jointe au format PDF.",
     not_attached: "La facture est trop volumineuse pour être jointe. Merci de nous la demander.",
 
+    concerning: "Pour",
     position: "N°",
     service_period: "Période",
     quantity: "Quantité",

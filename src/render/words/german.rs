@@ -63,6 +63,7 @@ pub(super) static GERMAN: Words = Words {
     attached: "Die Rechnung liegt als PDF-Datei bei.",
     not_attached: "Die Rechnung ist zu groß für einen Anhang. Bitte fordern Sie sie bei uns an.",
 
+    concerning: "Für",
     position: "Pos.",
     service_period: "Leistungszeitraum",
     quantity: "Menge",
