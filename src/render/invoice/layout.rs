@@ -3,6 +3,8 @@
 //! Blocks go downwards, each as high as its text; whatever does not fit any more goes to the next page, where the head of the
 //! table and the sum so far are said again. The address stands where the window of an envelope is.
 
+use std::sync::Arc;
+
 use crate::domain::document::{InvoiceDocument, InvoiceLine};
 use crate::render::said::{
     buyer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label, tax_note, vat_id,
@@ -42,7 +44,9 @@ pub(super) fn lay_out(document: &InvoiceDocument, words: &'static Words, typeset
     sheet.lines();
     sheet.totals();
     sheet.payment();
-    sheet.finish()
+    let pages = sheet.finish();
+    typesetter.forget();
+    pages
 }
 
 /// The pages as far as they are laid out.
@@ -109,7 +113,7 @@ impl<'a> Sheet<'a> {
         sheet
     }
 
-    fn set(&mut self, text: &str, style: Style, width: f32) -> Block {
+    fn set(&mut self, text: &str, style: Style, width: f32) -> Arc<Block> {
         self.typesetter.set(text, style, width)
     }
 
@@ -217,7 +221,7 @@ impl<'a> Sheet<'a> {
         let inner = CONTENT - 2.0 * PADDING;
         let widths = [inner * 0.36, inner * 0.28, inner * 0.36];
         let value_style = Style { size: 12.0, ..BODY }.strong();
-        let blocks: Vec<(Block, Block)> = cells
+        let blocks: Vec<(Arc<Block>, Arc<Block>)> = cells
             .iter()
             .zip(widths)
             .map(|((label, value), width)| (self.set(label, SMALL, width), self.set(value, value_style, width - 8.0)))
@@ -433,7 +437,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// Who the seller is, in small letters; the same on each page.
-    fn foot_block(&mut self) -> Block {
+    fn foot_block(&mut self) -> Arc<Block> {
         let seller = &self.document.seller;
         let mut parts = vec![shown(&seller.name)];
         parts.extend(seller_lines(seller));

@@ -28,7 +28,7 @@ pub(super) const HEIGHT: f32 = 841.89;
 
 /// What stands on a page; `y` grows downwards.
 pub(super) enum Item {
-    Text { block: Block, x: f32, y: f32 },
+    Text { block: Arc<Block>, x: f32, y: f32 },
     Area { x: f32, y: f32, width: f32, height: f32, ink: Ink },
 }
 

@@ -1,6 +1,7 @@
 //! Text made into lines of glyphs: shaping, wrapping and alignment are parley's; this picks fonts and keeps to what they can
 //! show.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -21,7 +22,7 @@ const FAMILY: &str = "billday";
 const UNKNOWN: char = '\u{25a1}';
 
 /// A colour as red, green and blue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Ink(pub [u8; 3]);
 
 /// How a piece of text looks; sizes are points.
@@ -50,7 +51,7 @@ impl Style {
 /// A text in lines, ready to be placed.
 pub(super) struct Block {
     pub text: String,
-    pub layout: Box<Layout<Ink>>,
+    pub layout: Layout<Ink>,
 }
 
 impl Block {
@@ -66,6 +67,19 @@ pub(super) struct Typesetter {
     charmap: Charmap<'static>,
     /// The same fonts as the PDF writer wants them, by the id under which runs name them.
     embedded: Vec<(u64, Font)>,
+    /// The texts of this document: most of a long table says the same on each line, and shaping is what takes the time.
+    known: HashMap<Key, Arc<Block>>,
+}
+
+/// All that a block depends on; sizes by their bits, since floats are no keys.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    text: String,
+    size: u32,
+    width: u32,
+    strong: bool,
+    align_right: bool,
+    ink: Ink,
 }
 
 impl Typesetter {
@@ -84,11 +98,27 @@ impl Typesetter {
             charmap = charmap.or_else(|| info.charmap_index().charmap(bytes));
         }
         let charmap = charmap.context("a built-in font has no characters")?;
-        Ok(Self { fonts, scratch: LayoutContext::new(), charmap, embedded })
+        Ok(Self { fonts, scratch: LayoutContext::new(), charmap, embedded, known: HashMap::new() })
     }
 
     /// Sets a text into lines of at most `width`; a word that is longer is broken anywhere.
-    pub(super) fn set(&mut self, text: &str, style: Style, width: f32) -> Block {
+    pub(super) fn set(&mut self, text: &str, style: Style, width: f32) -> Arc<Block> {
+        let Style { size, strong, ink, align_right } = style;
+        let key = Key { text: text.to_owned(), size: size.to_bits(), width: width.to_bits(), strong, align_right, ink };
+        if let Some(block) = self.known.get(&key) {
+            return Arc::clone(block);
+        }
+        let block = Arc::new(self.shape(text, style, width));
+        self.known.insert(key, Arc::clone(&block));
+        block
+    }
+
+    /// Ends a document: what the next one says is mostly something else.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    fn shape(&mut self, text: &str, style: Style, width: f32) -> Block {
         let text = self.showable(text);
         let mut builder = self.scratch.ranged_builder(&mut self.fonts, &text, 1.0, false);
         builder.push_default(StyleProperty::FontFamily(FontFamily::named(FAMILY)));
@@ -103,7 +133,7 @@ impl Typesetter {
         layout.break_all_lines(Some(width));
         let alignment = if style.align_right { Alignment::End } else { Alignment::Start };
         layout.align(alignment, AlignmentOptions::default());
-        Block { text, layout: Box::new(layout) }
+        Block { text, layout }
     }
 
     /// How wide a text is on one line.
