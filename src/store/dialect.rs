@@ -102,18 +102,7 @@ impl Rows<'_> {
         while from < self.count {
             let left = self.count - from;
             let size = SQLITE_ROWS.into_iter().find(|size| *size <= left).unwrap_or(1);
-            let sql = self.sqlite_text(size);
-            let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(sql));
-            for (_, column) in &self.columns {
-                if let Column::Same(value) = column {
-                    query = match *value {
-                        Value::Text(text) => query.bind(text),
-                        Value::Int(int) => query.bind(int),
-                        Value::Date(date) => query.bind(date),
-                        Value::Bool(bool) => query.bind(bool),
-                    };
-                }
-            }
+            let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(self.sqlite_text(size)));
             for row in from..from + size {
                 for (_, column) in &self.columns {
                     query = match column {
@@ -128,37 +117,53 @@ impl Rows<'_> {
                     };
                 }
             }
+            for (_, column) in &self.columns {
+                if let Column::Same(value) = column {
+                    query = match *value {
+                        Value::Text(text) => query.bind(text),
+                        Value::Int(int) => query.bind(int),
+                        Value::Date(date) => query.bind(date),
+                        Value::Bool(bool) => query.bind(bool),
+                    };
+                }
+            }
             written += query.execute(&mut *conn).await?.rows_affected();
             from += size;
         }
         Ok(written)
     }
 
+    /// `with v (c1, …) as (values (?, …), …) insert into … select …`, with the shared values last, as `?N`.
+    ///
+    /// The rows' own values have no numbers: SQLite looks for the name of a numbered one among all that came before, so that
+    /// thousands of them take longer than the insert itself.
     fn sqlite_text(&self, rows: usize) -> String {
-        let mut next = self.columns.iter().filter(|(_, column)| matches!(column, Column::Same(_))).count();
-        let mut sql = format!("insert into {} ({}) values ", self.table, self.column_names());
-        for row in 0..rows {
-            sql.push_str(if row == 0 { "(" } else { ",(" });
-            let mut same = 0;
-            for (index, (_, column)) in self.columns.iter().enumerate() {
-                let number = match column {
-                    Column::Same(_) => {
-                        same += 1;
-                        same
-                    }
-                    _ => {
-                        next += 1;
-                        next
-                    }
-                };
-                sql.push_str(if index == 0 { "$" } else { ",$" });
-                sql.push_str(&number.to_string());
-            }
-            sql.push(')');
-        }
-        sql.push(' ');
-        sql.push_str(self.conflict);
-        sql
+        let own: Vec<String> = (1..=self.columns.len())
+            .zip(&self.columns)
+            .filter(|(_, (_, column))| !matches!(column, Column::Same(_)))
+            .map(|(n, _)| format!("c{n}"))
+            .collect();
+        let row = format!("({})", vec!["?"; own.len()].join(","));
+        let mut shared = own.len() * rows;
+        let selected: Vec<String> = (1..=self.columns.len())
+            .zip(&self.columns)
+            .map(|(n, (_, column))| match column {
+                Column::Same(_) => {
+                    shared += 1;
+                    format!("?{shared}")
+                }
+                _ => format!("c{n}"),
+            })
+            .collect();
+        format!(
+            "with v ({}) as (values {}) insert into {} ({}) select {} from v where true {}",
+            own.join(","),
+            vec![row.as_str(); rows].join(","),
+            self.table,
+            self.column_names(),
+            selected.join(","),
+            self.conflict
+        )
     }
 
     /// Inserts them on PostgreSQL, as one array a column; tells how many rows were written.
