@@ -151,6 +151,7 @@ impl Database {
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
                     .pragma("journal_size_limit", "67108864")
+                    .pragma("wal_autocheckpoint", "16384")
                     .pragma("cache_size", "-32768");
                 Bare::Sqlite(options.disable_statement_logging().connect().await?)
             }

@@ -95,10 +95,11 @@ pub async fn run(phase: Phase, url: &str, batch_rentals: usize) -> anyhow::Resul
     let mut outcome = Runner::new(&store, &clock, &Unwatched, settings).run_date(&work).await?;
     let mut report = Vec::new();
     write_table(&mut report, &outcome.report, &mut outcome.payments)?;
-    let micros = start.elapsed().as_micros();
     let made: u64 = outcome.report.tenants.iter().flat_map(|tenant| tenant.totals.values()).map(|t| t.payments).sum();
     ensure!((made > 0) == matches!(phase, Phase::DryRun | Phase::Run), "{} made {made} payments", phase.as_str());
+    // SQLite tidies up its log here, and whoever called `billday run` waits for it.
     store.close().await;
+    let micros = start.elapsed().as_micros();
     Ok(Figures { micros, peak_kib: peak_kib()? })
 }
 

@@ -279,6 +279,9 @@ fn due_rental(row: RentalRow, histories: &mut HashMap<String, History>) -> Resul
     Ok(DueRental { rental: row.try_into()?, history })
 }
 
+// Not `exists` in these two: PostgreSQL may answer that from a hash of all payments of the period, made anew for each page, so
+// that a run would take quadratic time. A counted subquery is one look into the unique index on either database.
+
 async fn group_page(
     session: &mut Session,
     tenant_id: &str,
@@ -292,12 +295,12 @@ async fn group_page(
             "select g.billing_group_id, g.customer_id, g.group_name, g.sort_key,
                 (select count(*) from rentals r
                  where r.tenant_id = g.tenant_id and r.billing_group_id = g.billing_group_id) as members,
-                exists(select 1 from payments p
+                (select count(*) from payments p
                        where p.tenant_id = g.tenant_id and p.subject_kind = 'group'
-                         and p.subject_id = g.billing_group_id and p.billing_period = $5 and p.live) as billed,
-                exists(select 1 from outcomes o
+                         and p.subject_id = g.billing_group_id and p.billing_period = $5 and p.live) > 0 as billed,
+                (select count(*) from outcomes o
                        where o.tenant_id = g.tenant_id and o.run_date = $6 and o.subject_kind = 'group'
-                         and o.subject_id = g.billing_group_id) as recorded
+                         and o.subject_id = g.billing_group_id) > 0 as recorded
          from billing_groups g
          where g.tenant_id = $1 and g.billing_day = $2 and g.status = 'active'
            and (g.customer_id, g.sort_key) > ($3, $4)
@@ -330,12 +333,12 @@ async fn rental_page(
         let query = dialect::packed::<Db, RentalCandidate>(
         "select r.rental_id, r.customer_id, r.billing_group_id, r.monthly_amount, r.currency, r.status, r.start_date,
                 r.end_date, r.contract_length, r.ended_on, r.closed_through, r.product_name, r.serial_number, r.sort_key,
-                exists(select 1 from payments p
+                (select count(*) from payments p
                        where p.tenant_id = r.tenant_id and p.subject_kind = 'rental'
-                         and p.subject_id = r.rental_id and p.billing_period = $5 and p.live) as billed,
-                exists(select 1 from outcomes o
+                         and p.subject_id = r.rental_id and p.billing_period = $5 and p.live) > 0 as billed,
+                (select count(*) from outcomes o
                        where o.tenant_id = r.tenant_id and o.run_date = $6 and o.subject_kind = 'rental'
-                         and o.subject_id = r.rental_id) as recorded
+                         and o.subject_id = r.rental_id) > 0 as recorded
          from rentals r
          where r.tenant_id = $1 and r.start_day = $2 and r.billed_group_id is null
            and (r.customer_id, r.sort_key) > ($3, $4)
