@@ -189,7 +189,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         }
         let mut view = self.runner.view.take().ok_or_else(|| anyhow!("an earlier date failed"))?;
         self.issue_date = self.read_issue_date(&mut view).await?;
-        let passed_over = view.session().await?.count_passed_over(&tenant, run_date).await?;
+        let (passed_over, _) = view.session().await?.passed_over(&tenant, run_date, 0).await?;
         self.report.never_charged = passed_over.saturating_sub(self.overlay().passed_over(&tenant, run_date));
         if self.runner.progress.is_watched() {
             let due = view.session().await?.count_due(&tenant, run_date).await?;
@@ -216,6 +216,16 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         if !self.runner.settings.dry_run {
             self.complete().await?;
         }
+        tracing::debug!(
+            tenant.id = tenant.tenant_id,
+            run.id = self.run_id,
+            run.date = %run_date,
+            dry = self.runner.settings.dry_run,
+            billed = self.tally.billed,
+            parked = self.tally.parked,
+            batches = self.batches,
+            "the date is run"
+        );
         Ok(())
     }
 

@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 
-use crate::domain::BillingPeriod;
 use crate::domain::calendar::local_date;
 use crate::domain::plan::{LOOK_BACK, Mark};
+use crate::domain::{BillingPeriod, Rental};
 use crate::store::arrears::ArrearsRow;
 use crate::store::{Session, Store};
 
@@ -64,21 +64,42 @@ pub(super) async fn arrears(app: &App, command: ArrearsCommand) -> anyhow::Resul
 async fn list(app: &App, tenant: Option<String>) -> anyhow::Result<Exit> {
     let Some(store) = app.store_read_only().await? else { return Ok(Exit::Done) };
     let mut session = store.read().await?;
-    let arrears = session.list_arrears(tenant.as_deref(), None).await?;
-    let tenants = session.list_tenants().await?;
-    session.end().await;
-    if arrears.is_empty() {
-        eprintln!("nothing is withheld, confirmed or waived");
-        return Ok(Exit::Done);
+    let mut tenants = session.list_tenants().await?;
+    tenants.retain(|(id, _)| tenant.as_ref().is_none_or(|wanted| wanted == id));
+    let (mut marked, mut never) = (Vec::new(), Vec::new());
+    for (tenant_id, tenant) in tenants {
+        let Ok(tenant) = tenant else { continue };
+        let today = local_date(app.clock.now(), tenant.time_zone);
+        let rows = session.list_arrears(Some(&tenant_id), None).await?;
+        marked.extend(rows.iter().map(|row| cells(row, BillingPeriod::of(today))));
+        let (count, rentals) = session.passed_over(&tenant, today, NEVER_CHARGED_MAX).await?;
+        if count > rentals.len() as u64 {
+            eprintln!("tenant {tenant_id}: {count} rentals were never charged, of which {} are listed", rentals.len());
+        }
+        never.extend(rentals.into_iter().map(|rental| never_charged(&tenant_id, &rental)));
     }
-    let this_period = |tenant_id: &str| {
-        let zone =
-            tenants.iter().find(|(id, _)| id == tenant_id).and_then(|(_, t)| t.as_ref().ok()).map(|t| t.time_zone);
-        BillingPeriod::of(local_date(app.clock.now(), zone.unwrap_or(chrono_tz::UTC)))
-    };
-    let rows: Vec<Vec<String>> = arrears.iter().map(|row| cells(row, this_period(&row.tenant_id))).collect();
-    table::write(&mut std::io::stdout(), &["TENANT", "RENTAL", "PERIOD", "STATE", "BY", "REASON"], &rows)?;
+    session.end().await;
+    let mut out = std::io::stdout();
+    if marked.is_empty() {
+        eprintln!("nothing is withheld, confirmed or waived");
+    } else {
+        table::write(&mut out, &["TENANT", "RENTAL", "PERIOD", "STATE", "BY", "REASON"], &marked)?;
+    }
+    if !never.is_empty() {
+        eprintln!(
+            "\nnever charged, although a billing date has gone by since their start; the next billing date charges them, and \
+             `billday run --run-date DATE` one that has gone by:"
+        );
+        table::write(&mut out, &["TENANT", "RENTAL", "CUSTOMER", "START"], &never)?;
+    }
     Ok(Exit::Done)
+}
+
+/// Rentals of one tenant that are listed as never charged; right after an import there can be many.
+const NEVER_CHARGED_MAX: usize = 100;
+
+fn never_charged(tenant_id: &str, rental: &Rental) -> Vec<String> {
+    vec![tenant_id.to_owned(), rental.rental_id.clone(), rental.customer_id.clone(), rental.start_date.to_string()]
 }
 
 fn cells(row: &ArrearsRow, now: BillingPeriod) -> Vec<String> {

@@ -16,9 +16,9 @@ use chrono::NaiveDate;
 use serde::Deserialize;
 use sqlx::FromRow;
 
-use crate::domain::plan::{BadRecord, DueRental, DueSubject, History, LOOK_BACK, Mark};
+use crate::domain::plan::{self, BadRecord, DueRental, DueSubject, History, LOOK_BACK, Mark};
 use crate::domain::tenant::BillingCycle;
-use crate::domain::{BillingDay, BillingPeriod, Customer, Subject, SubjectKind, Tenant};
+use crate::domain::{BillingDay, BillingPeriod, Customer, Rental, Subject, SubjectKind, Tenant};
 
 use super::dialect::{Dialect, Packed, from_json, packed_row};
 use super::row::{CustomerRow, RentalRow};
@@ -530,9 +530,15 @@ impl RentalWithDay {
 }
 
 impl Session {
-    /// Counts the rentals that a billing date before `run_date` passed over without ever charging them.
-    pub async fn count_passed_over(&mut self, tenant: &Tenant, run_date: NaiveDate) -> Result<u64> {
-        let mut count = 0;
+    /// The rentals that a billing date before `run_date` passed over without ever charging them: how many there are, and the
+    /// first `keep_max` by id.
+    pub async fn passed_over(
+        &mut self,
+        tenant: &Tenant,
+        run_date: NaiveDate,
+        keep_max: usize,
+    ) -> Result<(u64, Vec<Rental>)> {
+        let (mut count, mut kept) = (0, Vec::new());
         let mut after = String::new();
         loop {
             let rows: Vec<RentalWithDay> = on!(self, |conn| sqlx::query_as::<Db, RentalWithDay>(
@@ -551,13 +557,17 @@ impl Session {
             .bind(run_date)
             .fetch_all(conn)
             .await?);
-            let Some(last) = rows.last() else { return Ok(count) };
+            let Some(last) = rows.last() else { return Ok((count, kept)) };
             after = last.rental.rental_id.clone();
             for row in rows {
                 let day = row.day(tenant);
                 // One that cannot be read is parked when it is due; it is not counted here.
-                if let Ok(rental) = row.rental.try_into() {
-                    count += u64::from(crate::domain::plan::passed_over(&rental, day, tenant, run_date));
+                let Ok(rental) = row.rental.try_into() else { continue };
+                if plan::passed_over(&rental, day, tenant, run_date) {
+                    count += 1;
+                    if kept.len() < keep_max {
+                        kept.push(rental);
+                    }
                 }
             }
         }
