@@ -35,6 +35,16 @@ async fn decide(world: &World, rental: &'static str, period: &'static str, mark:
 }
 
 on_both! {
+    async fn only_the_first_series_starts_at_the_first_invoice_number(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(tenant("T", json!({"invoiceNumberFormat": "{year}/{seq:03}", "firstInvoiceNumber": 482}))).await;
+        world.import(json!([rental("A", "2026-12-31", json!({}))])).await;
+        assert_eq!(numbers(&world.run("2026-12-31").await), ["2026/482"]);
+        assert_eq!(numbers(&world.run("2027-01-31").await), ["2027/001"]);
+        assert_eq!(numbers(&world.run("2027-02-28").await), ["2027/002"]);
+        assert_verified(&world.db).await;
+    }
+
     async fn each_tenant_has_numbers_of_its_own(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("A", json!({}))).await;
