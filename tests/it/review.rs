@@ -88,6 +88,28 @@ on_both! {
         assert_verified(&world.db).await;
     }
 
+    async fn a_run_that_was_interrupted_is_continued_once_and_its_hash_opens_nothing_later(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("A", "2026-11-15", json!({}))])).await;
+        world.today("2026-11-15");
+        let (folder, url) = (world.db.dir.path(), world.db.url.as_str());
+        let dry = billday(folder, url, &["run", "--dry-run", "--run-date", "2026-11-15", "--format", "json"]);
+        let hash = text(&serde_json::from_str::<Value>(&dry.out).expect("JSON")["planHash"]);
+        let run = || billday(folder, url, &["run", "--run-date", "2026-11-15", "--no-send", "--expect-plan", &hash]);
+        assert_eq!(run().status, 0);
+        // As a crash leaves a run that was begun before.
+        world.db.execute(
+            "insert into runs (tenant_id, run_id, run_date, kind, requested_by, state, expected_plan, batches, billed,
+                               already_billed, skipped, parked, withheld, never_charged, totals, version, started_at, beat_at)
+             select tenant_id, 'crashed', run_date, kind, requested_by, 'failed', expected_plan, 1, 0, 0, 0, 0, 0, 0, '{}',
+                    version, started_at - 1000000, beat_at - 1000000
+             from runs",
+        ).await;
+        world.import(json!([rental("B", "2026-11-15", json!({}))])).await;
+        assert_eq!(run().status, 3, "the plan of today is another than the one that was expected");
+        assert_eq!(world.db.number("select count(*) from payments").await, 1);
+    }
+
     async fn a_dry_range_over_caps_parking_and_withholding_says_what_the_real_one_does(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("T", json!({"maxArrears": 1, "invoiceNumberFormat": "{year}-{seq}"}))).await;
