@@ -255,6 +255,8 @@ fn rental_content(fields: &mut Fields<'_>, basics: Basics) -> RentalContent {
         member_of: None,
         claim: match fields.raw("billingGroupId") {
             None => Claim::Unsaid,
+            // A download writes what it does not know as an empty text.
+            Some(Value::Text(text)) if text.is_empty() => Claim::Unsaid,
             Some(_) => Claim::Said(fields.id("billingGroupId")),
         },
         monthly_amount: fields.required("monthlyAmount", monthly_amount),

@@ -110,6 +110,15 @@ on_both! {
         assert_eq!(world.db.number("select count(*) from payments").await, 1);
     }
 
+    async fn an_empty_group_id_is_as_good_as_absent(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-11-01", json!({})), group("G", 15, &["R"])])).await;
+        world.import(json!([rental("R", "2026-11-01", json!({"billingGroupId": ""}))])).await;
+        assert_eq!(line_list(&world.run("2026-11-15").await), "group:G:2026-11: R 2026-11");
+        world.import(json!([rental("R", "2026-11-01", json!({"billingGroupId": null}))])).await;
+        assert_eq!(line_list(&world.run("2026-12-01").await), "rental:R:2026-12: R 2026-12");
+    }
+
     async fn a_dry_range_over_caps_parking_and_withholding_says_what_the_real_one_does(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("T", json!({"maxArrears": 1, "invoiceNumberFormat": "{year}-{seq}"}))).await;
