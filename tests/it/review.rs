@@ -119,6 +119,17 @@ on_both! {
         assert_eq!(line_list(&world.run("2026-12-01").await), "rental:R:2026-12: R 2026-12");
     }
 
+    async fn a_nested_field_that_is_no_object_is_refused(db: TestDb) {
+        let world = World::new(db).await;
+        let complaint = refused(&world, tenant("T", json!({"tax": 19}))).await;
+        assert!(complaint.contains("tax: "), "{complaint}");
+        let complaint = refused(&world, tenant("T", json!({"tax": "inclusive"}))).await;
+        assert!(complaint.contains("tax: "), "{complaint}");
+        let cancelled = rental("R", "2026-11-01", json!({"status": "cancelled", "cancellationDetails": "2026-12-01"}));
+        let complaint = refused(&world, json!([cancelled])).await;
+        assert!(complaint.contains("cancellationDetails: "), "{complaint}");
+    }
+
     async fn a_dry_range_over_caps_parking_and_withholding_says_what_the_real_one_does(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("T", json!({"maxArrears": 1, "invoiceNumberFormat": "{year}-{seq}"}))).await;
