@@ -130,6 +130,14 @@ on_both! {
         assert!(complaint.contains("cancellationDetails: "), "{complaint}");
     }
 
+    async fn a_hole_that_a_later_import_leaves_before_known_history_is_warned_of(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-01-10", json!({}))])).await;
+        world.import(json!([paid("P4", "R", "2026-04", json!({}))])).await;
+        let summary = world.import(json!([paid("P1", "R", "2026-01", json!({}))])).await;
+        assert_eq!(summary.warning_count(), 1, "{summary}");
+    }
+
     async fn a_dry_range_over_caps_parking_and_withholding_says_what_the_real_one_does(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("T", json!({"maxArrears": 1, "invoiceNumberFormat": "{year}-{seq}"}))).await;
