@@ -197,6 +197,15 @@ on_both! {
         assert_verified(&world.db).await;
     }
 
+    async fn payments_that_swap_their_periods_in_one_import_are_settled(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-01-10", json!({}))])).await;
+        world.import(json!([paid("P1", "R", "2026-01", json!({})), paid("P2", "R", "2026-02", json!({}))])).await;
+        world.import(json!([paid("P1", "R", "2026-02", json!({})), paid("P2", "R", "2026-01", json!({}))])).await;
+        assert_eq!(world.db.texts("select billing_period from payments where live order by payment_id").await, ["2026-02", "2026-01"]);
+        assert_verified(&world.db).await;
+    }
+
     async fn membership_follows_what_the_call_says_and_nothing_else(db: TestDb) {
         let world = World::new(db).await;
         let inside = "select rental_id || ' ' || coalesce(billing_group_id, '-') from rentals order by rental_id";
