@@ -12,7 +12,7 @@ use crate::domain::invoice::invoice_number;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Mark, Outcome, Parked, SubjectPlan};
 use crate::domain::report::{Tally, Totals};
-use crate::domain::{Payment, PaymentLine, Tenant};
+use crate::domain::{BillingPeriod, Payment, PaymentLine, Tenant};
 
 use super::dialect::{Column, Rows, Value, insert};
 use super::{Result, Session, StoreError, dialect, on};
@@ -252,7 +252,9 @@ impl Session {
             let records = records_json(parked);
             let charges: Vec<(&str, String)> =
                 parked.charges.iter().map(|(rental, period)| (rental.as_str(), period.to_string())).collect();
-            let charges_json = serde_json::to_string(&charges).unwrap_or_default();
+            let unread = parked.unread.iter().map(|id| (id.as_str(), BillingPeriod::of(batch.run_date).to_string()));
+            let held: Vec<(&str, String)> = charges.iter().cloned().chain(unread).collect();
+            let charges_json = serde_json::to_string(&held).unwrap_or_default();
             on!(self, |conn| sqlx::query::<Db>(
                 "insert into parked (tenant_id, run_date, subject_kind, subject_id, code, message, records, charges,
                                      state, run_id, parked_at, tried_at)

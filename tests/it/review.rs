@@ -138,6 +138,41 @@ on_both! {
         assert_eq!(summary.warning_count(), 1, "{summary}");
     }
 
+    async fn a_dismissed_rental_that_could_not_be_read_is_never_charged_for_that_period(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-11-05", json!({}))])).await;
+        world.db.execute("update rentals set currency = 'XXQ'").await;
+        assert_eq!(world.run("2026-11-05").await["parked"][0]["code"], "INVALID_RECORD");
+        let told = billday(world.db.dir.path(), &world.db.url, &["parked", "dismiss", "R", "--reason", "test"]);
+        assert_eq!(told.status, 0, "{told:?}");
+        world.import(json!([rental("R", "2026-11-05", json!({"monthlyAmount": 11}))])).await;
+        assert_eq!(line_list(&world.run("2026-12-05").await), "rental:R:2026-12: R 2026-12");
+        assert_verified(&world.db).await;
+    }
+
+    async fn a_rental_that_had_ended_when_it_could_not_be_read_owes_nothing(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-10-05", json!({}))])).await;
+        world.run("2026-10-05").await;
+        world.db.execute("update rentals set status = 'asleep'").await;
+        world.run("2026-11-05").await;
+        world.import(json!([rental("R", "2026-10-05", json!({"status": "cancelled", "cancelledAt": "2026-10-20"}))])).await;
+        assert_eq!(line_list(&world.run("2026-12-05").await), "");
+        assert_eq!(world.db.number("select count(*) from parked where state = 'open'").await, 1);
+        world.run("2026-11-05").await;
+        assert_eq!(world.db.texts("select resolution from parked").await, ["no longer due"]);
+    }
+
+    async fn a_parked_individual_rental_that_is_mended_is_charged_and_closed(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-11-05", json!({}))])).await;
+        world.db.execute("update rentals set currency = 'XXQ'").await;
+        world.run("2026-11-05").await;
+        world.db.execute("update rentals set currency = 'EUR'").await;
+        assert_eq!(line_list(&world.run("2026-12-05").await), "rental:R:2026-12: R 2026-11*, R 2026-12");
+        assert_eq!(world.db.texts("select resolution from parked").await, ["charged"]);
+    }
+
     async fn a_dry_range_over_caps_parking_and_withholding_says_what_the_real_one_does(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("T", json!({"maxArrears": 1, "invoiceNumberFormat": "{year}-{seq}"}))).await;
