@@ -138,6 +138,16 @@ on_both! {
         assert_eq!(summary.warning_count(), 1, "{summary}");
     }
 
+    async fn verify_does_not_accuse_a_run_of_what_an_import_changed_since(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-10-05", json!({})), paid("P", "R", "2026-11", json!({}))])).await;
+        assert_eq!(world.run("2026-11-05").await["alreadyBilled"], 1);
+        // It was October's payment, written down wrongly.
+        world.import(json!([paid("P", "R", "2026-10", json!({}))])).await;
+        assert_eq!(line_list(&world.run("2026-12-05").await), "rental:R:2026-12: R 2026-11*, R 2026-12");
+        assert_verified(&world.db).await;
+    }
+
     async fn a_dismissed_rental_that_could_not_be_read_is_never_charged_for_that_period(db: TestDb) {
         let world = World::new(db).await;
         world.import(json!([rental("R", "2026-11-05", json!({}))])).await;
