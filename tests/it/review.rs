@@ -110,6 +110,17 @@ on_both! {
         assert_eq!(world.db.number("select count(*) from payments").await, 1);
     }
 
+    async fn lapsed_periods_are_not_confirmed_with_the_withheld_ones(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2025-01-10", json!({}))])).await;
+        world.run("2025-01-10").await;
+        world.run("2025-12-10").await;
+        world.today("2026-11-15");
+        // Withheld are 2025-02 to 2025-11; on 15 November 2026 all but the last lie more than 12 periods back.
+        let told = billday(world.db.dir.path(), &world.db.url, &["arrears", "confirm", "R"]);
+        assert_eq!((told.status, told.out.trim()), (0, "confirmed for rental R: 2025-11"));
+    }
+
     async fn an_empty_group_id_is_as_good_as_absent(db: TestDb) {
         let world = World::new(db).await;
         world.import(json!([rental("R", "2026-11-01", json!({})), group("G", 15, &["R"])])).await;
