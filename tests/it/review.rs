@@ -194,6 +194,17 @@ on_both! {
         assert_eq!(world.db.texts("select resolution from parked").await, ["charged"]);
     }
 
+    async fn runs_show_names_the_group_of_a_missing_customer_as_the_report_did(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-11-01", json!({})), group("G", 15, &["R"])])).await;
+        world.db.execute("update rentals set customer_id = 'nobody'; update billing_groups set customer_id = 'nobody'").await;
+        let report = world.run("2026-11-15").await;
+        let run_id = world.db.texts("select run_id from runs").await.remove(0);
+        let told = billday(world.db.dir.path(), &world.db.url, &["runs", "show", &run_id, "--format", "json"]);
+        let shown: Value = serde_json::from_str(&told.out).expect("JSON");
+        assert_eq!(tenant_of(&shown, "T")["parked"], report["parked"]);
+    }
+
     async fn a_dry_range_over_caps_parking_and_withholding_says_what_the_real_one_does(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("T", json!({"maxArrears": 1, "invoiceNumberFormat": "{year}-{seq}"}))).await;
