@@ -380,4 +380,17 @@ on_both! {
         assert_eq!(line_list(&world.run("2026-08-10").await), "rental:R:2026-08: R 2026-04*");
         assert_verified(&world.db).await;
     }
+
+    async fn the_report_of_those_that_were_billed_is_kept_though_another_tenant_could_not_be_run(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(tenant("broken", json!({}))).await;
+        world.import(json!([rental("R", "2026-11-15", json!({}))])).await;
+        world.db.execute("update tenants set time_zone = 'Mars/Phobos' where tenant_id = 'broken'").await;
+        let folder = world.db.dir.path();
+        let told = billday(folder, &world.db.url, &["run", "--run-date", "2026-11-15", "--no-send", "--output", "report.txt"]);
+        assert_eq!((told.status, told.out.as_str()), (1, ""), "{told:?}");
+        assert!(told.err.contains("broken"), "{told:?}");
+        let report = std::fs::read_to_string(folder.join("report.txt")).expect("the report");
+        assert!(report.contains("10.00"), "{report}");
+    }
 }
