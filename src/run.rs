@@ -140,6 +140,8 @@ struct TenantRun<'r, 'a> {
     report: TenantReport,
     tally: Tally,
     batches: i64,
+    /// The day on which the invoices are issued (rule 19).
+    issue_date: NaiveDate,
 }
 
 /// A planned batch on its way into the database.
@@ -171,7 +173,8 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         };
         let spool = runner.settings.format.spool();
         let own_hasher = PlanHasher::default();
-        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally: Tally::default(), batches: 0 }
+        let (tally, issue_date) = (Tally::default(), work.run_date);
+        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally, batches: 0, issue_date }
     }
 
     async fn bill(&mut self) -> anyhow::Result<()> {
@@ -181,7 +184,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             self.begin().await?;
         }
         let mut view = self.runner.view.take().ok_or_else(|| anyhow!("an earlier date failed"))?;
-        let issue_date = self.issue_date(&mut view).await?;
+        self.issue_date = self.read_issue_date(&mut view).await?;
         let passed_over = view.session().await?.count_passed_over(&tenant, run_date).await?;
         self.report.never_charged = passed_over.saturating_sub(self.overlay().passed_over(&tenant, run_date));
         if self.runner.progress.is_watched() {
@@ -196,7 +199,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         let mut in_flight: Option<InFlight> = None;
         while let Some(read) = batches.recv().await {
             let Read { before, after, due } = read?;
-            let subjects = self.plan(due, issue_date);
+            let subjects = self.plan(due);
             if let Some(earlier) = in_flight.take() {
                 self.finish(earlier).await?;
             }
@@ -216,21 +219,22 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         self.runner.overlays.entry(self.work.tenant.tenant_id.clone()).or_default()
     }
 
-    /// The day on which invoices are issued (rule 19): the tenant's real today; for a dry run of a later date, that date.
-    async fn issue_date(&self, view: &mut View) -> anyhow::Result<NaiveDate> {
+    /// The tenant's real today; for a dry run of a later date, that date; never before the series' last one.
+    async fn read_issue_date(&self, view: &mut View) -> anyhow::Result<NaiveDate> {
         let tenant = &self.work.tenant;
         let today = local_date(self.runner.clock.now(), tenant.time_zone);
         let day = if self.runner.settings.dry_run { today.max(self.work.run_date) } else { today };
         Ok(view.session().await?.issue_date(tenant, day).await?)
     }
 
-    fn plan(&mut self, due: Vec<Due>, issue_date: NaiveDate) -> Vec<(SubjectPlan, bool)> {
+    fn plan(&mut self, due: Vec<Due>) -> Vec<(SubjectPlan, bool)> {
         let (mut subjects, recorded): (Vec<_>, Vec<bool>) = due.into_iter().map(|d| (d.subject, d.recorded)).unzip();
         let run_date = self.work.run_date;
         if self.runner.settings.dry_run {
             self.overlay().apply(run_date, &mut subjects);
         }
-        let planned = plan(PlanContext { tenant: &self.work.tenant, run_date, issue_date }, &subjects);
+        let context = PlanContext { tenant: &self.work.tenant, run_date, issue_date: self.issue_date };
+        let planned = plan(context, &subjects);
         if self.runner.settings.dry_run && self.work.more_dates_follow {
             self.overlay().record(run_date, subjects, &planned);
         }
@@ -279,12 +283,12 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         self.tally = failed.tally_before;
         self.batches = failed.batch.batches_before;
         let mut view = View::fresh(self.runner.store);
-        let issue_date = self.issue_date(&mut view).await?;
+        self.issue_date = self.read_issue_date(&mut view).await?;
         let mut reader = DueReader::new(&self.work.tenant, self.work.run_date, self.runner.settings.only.clone());
         reader.seek(&failed.before);
         let due = reader.next_batch(view.session().await?, usize::MAX, Some(&failed.after)).await?;
         view.release().await;
-        let subjects = self.plan(due, issue_date);
+        let subjects = self.plan(due);
         Ok(self.start(subjects, failed.before, failed.after))
     }
 

@@ -24,6 +24,7 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> 
     match import_files(&store, &files, args.tenant.as_deref(), app.clock.now()).await {
         Ok(summary) => {
             store.close().await;
+            summary.warning_lines().for_each(|warning| eprintln!("{warning}"));
             println!("{summary}");
             Ok(Exit::Done)
         }

@@ -209,12 +209,13 @@ async fn is_expected(app: &App, store: &Store, schedule: &Schedule, settings: &R
         return Err(Wrong(message.to_owned()).into());
     };
     let mut session = store.read().await?;
-    let mut interrupted = false;
+    let mut completed = Vec::new();
     for tenant in &work.tenants {
-        interrupted |= session.was_interrupted(&tenant.tenant.tenant_id, tenant.run_date, expected).await?;
+        completed.push(session.completed_with_plan(&tenant.tenant.tenant_id, tenant.run_date, expected).await?);
     }
     session.end().await;
-    if interrupted {
+    let (begun, all_completed) = (completed.iter().any(Option::is_some), completed.iter().all(|c| *c == Some(true)));
+    if begun && !all_completed {
         return Ok(true);
     }
     let look = RunSettings { dry_run: true, format: ReportFormat::Table, ..settings.clone() };

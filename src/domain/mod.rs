@@ -18,7 +18,6 @@ pub mod tenant;
 
 pub use calendar::{BillingDay, BillingPeriod};
 pub use customer::Customer;
-pub use group::BillingGroup;
 pub use money::Currency;
 pub use payment::{Payment, PaymentLine, Subject, SubjectKind};
 pub use rental::Rental;

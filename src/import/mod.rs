@@ -191,7 +191,7 @@ async fn run(session: &mut Session, job: Arc<Job>) -> store::Result<ImportSummar
     work.take(findings);
     let findings = session.settle_payments(&work.call).await?;
     work.take(findings);
-    session.end_import().await?;
+    session.end_import(&work.call).await?;
     work.end()
 }
 

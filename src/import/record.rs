@@ -255,10 +255,8 @@ fn rental_content(fields: &mut Fields<'_>, basics: Basics) -> RentalContent {
         customer_id: fields.required_id("customerId"),
         member_of: None,
         claim: match fields.raw("billingGroupId") {
-            None => Claim::Unsaid,
-            // A download writes what it does not know as an empty text.
-            Some(Value::Text(text)) if text.is_empty() => Claim::Unsaid,
-            Some(_) => Claim::Said(fields.id("billingGroupId")),
+            Some(Value::Null) => Claim::Said(None),
+            _ => fields.id("billingGroupId").map_or(Claim::Unsaid, |group| Claim::Said(Some(group))),
         },
         monthly_amount: fields.required("monthlyAmount", monthly_amount),
         currency: currency.code().to_owned(),

@@ -188,16 +188,18 @@ impl fmt::Display for ImportSummary {
         } else {
             write!(f, "imported {}", parts.join(", "))?;
         }
-        for warnings in self.warnings.iter().filter(|warnings| warnings.total > 0) {
-            for warning in &warnings.first {
-                write!(f, "\nwarning: {warning}")?;
-            }
-            let more = warnings.total - warnings.first.len() as u64;
-            if more > 0 {
-                write!(f, "\nwarning: {more} more of this sort")?;
-            }
-        }
         Ok(())
+    }
+}
+
+impl ImportSummary {
+    /// What was accepted with a doubt, a line each; of each sort the first ones and how many more there are.
+    pub fn warning_lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.warnings.iter().filter(|warnings| warnings.total > 0).flat_map(|warnings| {
+            let more = warnings.total - warnings.first.len() as u64;
+            let rest = (more > 0).then(|| format!("warning: {more} more of this sort"));
+            warnings.first.iter().map(|warning| format!("warning: {warning}")).chain(rest)
+        })
     }
 }
 

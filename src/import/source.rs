@@ -114,7 +114,11 @@ impl Read for Source<'_> {
         let count = out.len().min(self.valid - self.from);
         let bytes = &self.buffer[self.from..self.from + count];
         out[..count].copy_from_slice(bytes);
-        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let lines = match bytes {
+            // Nearly every call is for one byte.
+            [byte] => usize::from(*byte == b'\n'),
+            bytes => bytes.iter().filter(|byte| **byte == b'\n').count(),
+        };
         self.line.set(self.line.get() + lines as u64);
         self.from += count;
         Ok(count)

@@ -81,6 +81,10 @@ pub(super) fn word(what: Finding, found: &Found, other: Option<&str>) -> (String
         Finding::StatusKept => {
             ("status", format!("payment '{id}' is {whom} and stays so: an import cannot make it {detail}"))
         }
+        Finding::LinesDoNotAddUp => (
+            "lineItems",
+            format!("the amounts of payment '{id}' do not add up to its subtotal: both are kept as they are"),
+        ),
         Finding::HoleInHistory => (
             "billingPeriod",
             format!(

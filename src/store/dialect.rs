@@ -188,20 +188,13 @@ impl Rows<'_> {
             let size = SQLITE_ROWS.into_iter().find(|size| *size <= left).unwrap_or(1);
             let sql = self.sqlite_text(size);
             let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(sql));
-            for (_, column) in &self.columns {
-                if let Column::Same(value) = column {
-                    query = match *value {
-                        Value::Text(text) => query.bind(text),
-                        Value::Int(int) => query.bind(int),
-                        Value::Date(date) => query.bind(date),
-                        Value::Bool(bool) => query.bind(bool),
-                    };
-                }
-            }
             for row in from..from + size {
                 for (_, column) in &self.columns {
                     query = match column {
-                        Column::Same(_) => query,
+                        Column::Same(Value::Text(text)) => query.bind(*text),
+                        Column::Same(Value::Int(int)) => query.bind(*int),
+                        Column::Same(Value::Date(date)) => query.bind(*date),
+                        Column::Same(Value::Bool(bool)) => query.bind(*bool),
                         Column::Text(values) => query.bind(values[row]),
                         Column::TextOrNull(values) => query.bind(values[row]),
                         Column::Int(values) => query.bind(values[row]),
@@ -218,31 +211,12 @@ impl Rows<'_> {
         Ok(written)
     }
 
+    /// With `?` and not `$1`: SQLite takes the latter for names, and looks each up among all of the statement while binding,
+    /// which costs the square of their number.
     fn sqlite_text(&self, rows: usize) -> String {
-        let mut next = self.columns.iter().filter(|(_, column)| matches!(column, Column::Same(_))).count();
-        let mut sql = format!("insert into {} ({}) values ", self.table, self.column_names());
-        for row in 0..rows {
-            sql.push_str(if row == 0 { "(" } else { ",(" });
-            let mut same = 0;
-            for (index, (_, column)) in self.columns.iter().enumerate() {
-                let number = match column {
-                    Column::Same(_) => {
-                        same += 1;
-                        same
-                    }
-                    _ => {
-                        next += 1;
-                        next
-                    }
-                };
-                sql.push_str(if index == 0 { "$" } else { ",$" });
-                sql.push_str(&number.to_string());
-            }
-            sql.push(')');
-        }
-        sql.push(' ');
-        sql.push_str(self.conflict);
-        sql
+        let row = format!("({})", vec!["?"; self.columns.len()].join(","));
+        let rows = vec![row.as_str(); rows].join(",");
+        format!("insert into {} ({}) values {rows} {}", self.table, self.column_names(), self.conflict)
     }
 
     /// Inserts them on PostgreSQL, as one array a column; tells how many rows were written.

@@ -74,15 +74,6 @@ enum Pools {
     Postgres(PgPool),
 }
 
-/// How much a program may do to a database that it opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Creates and migrates it if need be.
-    Write,
-    /// Changes nothing, and finds nothing where there is no database yet.
-    ReadOnly,
-}
-
 /// What became of opening a database read-only.
 pub enum Opened {
     Store(Store),
@@ -158,11 +149,13 @@ impl Store {
                     .connect_with(sqlite_options(&path).create_if_missing(true))
                     .await
                     .with_context(|| format!("cannot open the database {}", path.display()))?;
+                check_sqlite(&writer).await?;
                 migrator(SQLITE_MIGRATIONS).run(&writer).await.map_err(migration_error)?;
                 Pools::Sqlite { writer: Some(writer), readers: sqlite_readers(&path).await? }
             }
             Url::Postgres(options) => {
                 let pool = postgres_pool(*options, connections, false).await?;
+                check_postgres(&pool).await?;
                 migrator(POSTGRES_MIGRATIONS).run(&pool).await.map_err(migration_error)?;
                 Pools::Postgres(pool)
             }
@@ -409,6 +402,38 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", "67108864")
         .pragma("cache_size", "-32768")
         .disable_statement_logging()
+}
+
+/// Older libraries can damage a log that two connections write at once.
+async fn check_sqlite(pool: &SqlitePool) -> anyhow::Result<()> {
+    let (version, journal, synchronous): (String, String, i64) = sqlx::query_as(
+        "select sqlite_version(), (select journal_mode from pragma_journal_mode), (select synchronous from pragma_synchronous)",
+    )
+    .fetch_one(pool)
+    .await
+    .context("cannot read the database")?;
+    let parts: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
+    if parts < vec![3, 51, 3] {
+        bail!("SQLite {version} can damage its log; billday needs 3.51.3 or newer, as it brings along");
+    }
+    // Full synchronization is 2.
+    if journal != "wal" || synchronous != 2 {
+        bail!(
+            "the database cannot be opened durably (journal {journal}, synchronous {synchronous}): is it on a network file system?"
+        );
+    }
+    Ok(())
+}
+
+async fn check_postgres(pool: &PgPool) -> anyhow::Result<()> {
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
+        .fetch_one(pool)
+        .await
+        .context("cannot read the database")?;
+    if version < 150_000 {
+        bail!("PostgreSQL {} is too old: billday needs 15 or newer", version / 10_000);
+    }
+    Ok(())
 }
 
 async fn sqlite_readers(path: &Path) -> anyhow::Result<SqlitePool> {

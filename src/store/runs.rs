@@ -184,24 +184,24 @@ impl Session {
         Ok(last.map_or(today, |last| last.max(today)))
     }
 
-    /// Whether a run of this tenant and date was begun with this expected plan, and neither it nor a later one with the same
-    /// plan has completed.
-    pub async fn was_interrupted(&mut self, tenant_id: &str, run_date: NaiveDate, expected_plan: &str) -> Result<bool> {
-        Ok(on!(self, |conn| {
-            sqlx::query_scalar::<Db, bool>(
-            "select exists(select 1 from runs r
-                           where r.tenant_id = $1 and r.run_date = $2 and r.expected_plan = $3 and r.state <> 'completed'
-                             and not exists(select 1 from runs c
-                                            where c.tenant_id = r.tenant_id and c.run_date = r.run_date
-                                              and c.expected_plan = r.expected_plan and c.state = 'completed'
-                                              and c.started_at >= r.started_at))"
+    /// Whether a run of this tenant and date with this expected plan was completed; `None` if none was begun.
+    pub async fn completed_with_plan(
+        &mut self,
+        tenant_id: &str,
+        run_date: NaiveDate,
+        expected_plan: &str,
+    ) -> Result<Option<bool>> {
+        let (begun, completed): (i64, i64) = on!(self, |conn| sqlx::query_as::<Db, (i64, i64)>(
+            "select count(*), count(case when state = 'completed' then 1 end)
+             from runs
+             where tenant_id = $1 and run_date = $2 and expected_plan = $3"
         )
         .bind(tenant_id)
         .bind(run_date)
         .bind(expected_plan)
         .fetch_one(conn)
-        .await?
-        }))
+        .await?);
+        Ok((begun > 0).then_some(completed > 0))
     }
 }
 

@@ -159,3 +159,25 @@ on_both! {
         assert_eq!(world.db.number("select count(*) from runs").await, 0);
     }
 }
+
+#[test]
+fn an_interrupted_run_with_the_expected_plan_is_continued_and_a_changed_one_is_not_begun() {
+    run(async {
+        let world = many(TestDb::sqlite().await).await;
+        let folder = world.db.dir.path();
+        let dry = billday(folder, &world.db.url, &["run", "--dry-run", "--run-date", "2026-11-15", "--format", "json"]);
+        let report: Value = serde_json::from_str(&dry.out).expect("JSON");
+        let hash = report["planHash"].as_str().expect("a hash");
+        let mut process = run_command(&world).args(["--expect-plan", hash]).spawn().expect("the program");
+        while world.db.number("select count(*) from payments").await < 5 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        process.kill().expect("a killed process");
+        process.wait().expect("an ended process");
+        assert!(world.db.number("select count(*) from payments").await < 300, "it was killed too late");
+        let args = ["run", "--run-date", "2026-11-15", "--no-send", "--expect-plan", hash];
+        assert_eq!(billday(folder, &world.db.url, &args).status, 0);
+        assert_eq!(billday(folder, &world.db.url, &args).status, 3, "that plan is done");
+        finish(&world).await;
+    });
+}

@@ -13,4 +13,5 @@ mod properties;
 mod review;
 mod rules;
 mod store;
+mod verify;
 mod worked_examples;

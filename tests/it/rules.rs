@@ -287,4 +287,20 @@ on_both! {
         assert_ne!(t["payments"][0]["paymentId"], u["payments"][0]["paymentId"]);
         assert_verified(&world.db).await;
     }
+
+    async fn a_dry_run_needs_no_right_to_write(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(json!([rental("R", "2026-11-15", json!({}))])).await;
+        world.today("2026-11-15");
+        let url = world.db.url_without_rights_to_write().await;
+        let before = world.db.number("select count(*) from runs").await;
+        let told = crate::cli::billday(world.db.dir.path(), &url, &["run", "--dry-run", "--run-date", "2026-11-15"]);
+        assert_eq!((told.status, told.out.contains("10.00 EUR")), (0, true), "{told:?}");
+        assert_eq!(world.db.number("select count(*) from runs").await, before);
+        if !world.db.is_sqlite() {
+            // Root may write to any file, so only the role shows that the right is really missing.
+            let refused = crate::cli::billday(world.db.dir.path(), &url, &["run", "--run-date", "2026-11-15"]);
+            assert_eq!(refused.status, 1, "{refused:?}");
+        }
+    }
 }

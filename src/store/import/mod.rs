@@ -106,6 +106,7 @@ pub enum Finding {
     PaidTwice,
     PaidByBillday,
     StatusKept,
+    LinesDoNotAddUp,
     HoleInHistory,
 }
 
@@ -120,6 +121,7 @@ impl Finding {
                 | Self::MemberCurrency
                 | Self::SameEmail
                 | Self::StatusKept
+                | Self::LinesDoNotAddUp
                 | Self::HoleInHistory
         )
     }
@@ -187,9 +189,29 @@ impl Session {
     }
 
     /// Takes the call's tables away, so that the connection can serve the next one.
-    pub async fn end_import(&mut self) -> Result<()> {
+    pub async fn end_import(&mut self, call: &ImportCall) -> Result<()> {
         for sql in DROP_TABLES {
             self.execute(sql).await?;
+        }
+        self.change_after_runs(call).await
+    }
+
+    /// A run that began while this call was at work could not see its changes: they count as made after it, or `verify` would
+    /// accuse the run of having missed them.
+    async fn change_after_runs(&mut self, call: &ImportCall) -> Result<()> {
+        let last: Option<i64> = on!(self, |conn| sqlx::query_scalar::<Db, Option<i64>>(
+            "select max(started_at) from runs where started_at >= $1"
+        )
+        .bind(call.now)
+        .fetch_one(conn)
+        .await?);
+        let Some(last) = last else { return Ok(()) };
+        for sql in [
+            "update tenants set changed_at = $2 where changed_at = $1",
+            "update billing_groups set changed_at = $2 where changed_at = $1",
+            "update rentals set changed_at = $2 where changed_at = $1",
+        ] {
+            on!(self, |conn| sqlx::query::<Db>(sql).bind(call.now).bind(last + 1).execute(conn).await?.rows_affected());
         }
         Ok(())
     }

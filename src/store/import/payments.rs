@@ -34,7 +34,11 @@ impl Session {
         records.retain(|r| !by_billday.contains(&(r.tenant_id.clone(), r.id.clone())));
         let left_alone = (given - records.len()) as u64;
         let stored = self.stored_payments(&records).await?;
-        let Compared { ready, mut written } = compare(call, records, &stored, Finding::PaymentTwice, keep_final_status);
+        let Compared { ready, mut written } =
+            compare(call, records, &stored, Finding::PaymentTwice, |record, before, findings| {
+                keep_final_status(record, before, findings);
+                add_up(record, findings);
+            });
         written.left_alone = left_alone;
         self.touch(&ready, &stored).await?;
         self.replace_lines(&ready).await?;
@@ -264,4 +268,14 @@ fn keep_final_status(
     };
     findings.push(Findings::one(Finding::StatusKept, found));
     record.content.status = Some(stored.to_owned());
+}
+
+/// History is as it is: lines that do not add up to their payment are only doubtful.
+fn add_up(record: &Incoming<PaymentContent>, findings: &mut Vec<Findings>) {
+    // Amounts are bounded, but nothing bounds the number of lines.
+    let sum: i128 = record.content.lines.iter().map(|line| i128::from(line.amount)).sum();
+    if sum != i128::from(record.content.subtotal) {
+        let found = Found { place: record.place, id: record.id.clone(), ..Found::default() };
+        findings.push(Findings::one(Finding::LinesDoNotAddUp, found));
+    }
 }

@@ -112,6 +112,24 @@ impl TestDb {
         }
     }
 
+    /// The same data for somebody who may only read: a copy in a read-only file, or a role that may only select.
+    pub async fn url_without_rights_to_write(&self) -> String {
+        let Some(name) = &self.postgres_name else {
+            let copy = self.dir.path().join("read-only.db");
+            self.execute(&format!("vacuum into '{}'", copy.display())).await;
+            let mut permissions = std::fs::metadata(&copy).expect("the copy").permissions();
+            permissions.set_readonly(true);
+            std::fs::set_permissions(&copy, permissions).expect("a read-only file");
+            return format!("sqlite://{}", copy.display());
+        };
+        let role = format!("reader_{name}");
+        self.execute(&format!(
+            "create role {role} login; grant usage on schema public to {role}; grant select on all tables in schema public to {role}"
+        ))
+        .await;
+        self.url.replace("postgres://postgres@", &format!("postgres://{role}@"))
+    }
+
     /// Ends all connections to a PostgreSQL database.
     pub async fn cut_connections(&self) {
         let name = self.postgres_name.as_deref().expect("a PostgreSQL database");
@@ -157,8 +175,13 @@ impl Drop for TestDb {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 if let Ok(mut admin) = PgConnection::connect(postgres_server()).await {
-                    let sql = format!("drop database if exists {name} with (force)");
-                    let _ = sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await;
+                    let drop_all = [
+                        format!("drop database if exists {name} with (force)"),
+                        format!("drop role if exists reader_{name}"),
+                    ];
+                    for sql in drop_all {
+                        let _ = sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await;
+                    }
                 }
             });
         });
