@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
+use tokio::sync::oneshot;
 
 use crate::domain::invoice::invoice_number;
 use crate::domain::payment::MailPlan;
@@ -63,12 +64,30 @@ impl Numbers {
     }
 }
 
+/// When a batch may take its invoice numbers: they follow the order of the report, whoever wrote the rest first.
+#[derive(Debug)]
+pub enum Turn {
+    Now,
+    /// When the batch before it is committed; a dropped sender says that it never will be.
+    After(oneshot::Receiver<()>),
+}
+
+impl Turn {
+    async fn come(self) -> Result<()> {
+        match self {
+            Self::Now => Ok(()),
+            // Planned again with the one before it: its counts build on that one's.
+            Self::After(committed) => committed.await.map_err(|_| StoreError::Conflict),
+        }
+    }
+}
+
 impl Session {
-    /// Writes a batch and gives its payments their invoice numbers.
+    /// Writes a batch and, in its turn, gives its payments their invoice numbers.
     ///
     /// [`StoreError::Conflict`] if any of it is there already: then nothing may be committed, and the batch is to be read and
     /// planned again. [`StoreError::Fenced`] if the run is no longer this process's.
-    pub async fn apply(&mut self, batch: &Batch) -> Result<Numbers> {
+    pub async fn apply(&mut self, batch: &Batch, turn: Turn) -> Result<Numbers> {
         let payments: Vec<&Payment> = batch.payments().collect();
         self.insert_lines(batch, &payments).await?;
         self.upsert_outcomes(batch).await?;
@@ -76,6 +95,7 @@ impl Session {
         self.delete_uncharged(batch).await?;
         self.park(batch).await?;
         self.withhold(batch).await?;
+        turn.come().await?;
         let numbers = self.take_numbers(&batch.tenant, &payments).await?;
         self.insert_payments(batch, &payments, &numbers).await?;
         self.beat(batch).await?;

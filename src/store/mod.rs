@@ -189,6 +189,16 @@ impl Store {
         }
     }
 
+    /// How many batches of one run are worth writing at a time.
+    pub fn writers(&self) -> usize {
+        match &self.pools {
+            Pools::Sqlite { .. } => 1,
+            // Each batch fills one server process; beside them one reads. A small pool could starve the earlier one.
+            Pools::Postgres(pool) if pool.options().get_max_connections() >= 4 => 2,
+            Pools::Postgres(_) => 1,
+        }
+    }
+
     /// A consistent view of the whole database that cannot write.
     pub async fn read(&self) -> Result<Session> {
         let mut session = match &self.pools {
@@ -400,6 +410,8 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .pragma("trusted_schema", "OFF")
         .pragma("cell_size_check", "ON")
         .pragma("journal_size_limit", "67108864")
+        // As many pages as that limit: a batch writes more than the default of 1,000, and would pay for two more syncs each time.
+        .pragma("wal_autocheckpoint", "16384")
         .pragma("cache_size", "-32768")
         .disable_statement_logging()
 }
