@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use crate::domain::calendar::local_date;
-use crate::domain::plan::{LOOK_BACK, Mark};
-use crate::domain::{BillingPeriod, Rental};
+use crate::domain::plan::{BadRecord, LOOK_BACK, Mark};
+use crate::domain::{BillingPeriod, Rental, Tenant};
 use crate::store::arrears::ArrearsRow;
 use crate::store::{Session, Store};
 
@@ -102,15 +102,24 @@ fn never_charged(tenant_id: &str, rental: &Rental) -> Vec<String> {
     vec![tenant_id.to_owned(), rental.rental_id.clone(), rental.customer_id.clone(), rental.start_date.to_string()]
 }
 
-fn cells(row: &ArrearsRow, now: BillingPeriod) -> Vec<String> {
+/// The month that it is for a tenant.
+fn this_period(app: &App, tenants: &[(String, Result<Tenant, BadRecord>)], tenant_id: &str) -> BillingPeriod {
+    let tenant = tenants.iter().find(|(id, _)| id == tenant_id).and_then(|(_, tenant)| tenant.as_ref().ok());
+    BillingPeriod::of(local_date(app.clock.now(), tenant.map_or(chrono_tz::UTC, |tenant| tenant.time_zone)))
+}
+
+/// Whether it was withheld for longer than gaps are looked for: no billing date will ask for it again (rule 8).
+fn has_lapsed(row: &ArrearsRow, now: BillingPeriod) -> bool {
     let age = BillingPeriod::parse(&row.billing_period).map_or(0, |period| now.months_after(period));
-    // Withheld for longer than gaps are looked for: no billing date will ask for it again (rule 8).
-    let lapsed = row.state == Mark::Withheld.as_str() && age > LOOK_BACK;
+    row.state == Mark::Withheld.as_str() && age > LOOK_BACK
+}
+
+fn cells(row: &ArrearsRow, now: BillingPeriod) -> Vec<String> {
     vec![
         row.tenant_id.clone(),
         row.rental_id.clone(),
         row.billing_period.clone(),
-        if lapsed { "lapsed".to_owned() } else { row.state.clone() },
+        if has_lapsed(row, now) { "lapsed".to_owned() } else { row.state.clone() },
         row.decided_by.clone(),
         row.reason.clone().unwrap_or_default(),
     ]
@@ -129,7 +138,7 @@ async fn decide(app: &App, decision: Decision, tenant: Option<String>) -> anyhow
     let mut session = store.read().await?;
     let having = session.tenants_of_rental(&decision.rental).await?;
     let tenant_id = one_tenant(tenant.as_deref(), &having, &format!("rental {}", decision.rental))?;
-    let periods = periods(&mut session, &tenant_id, &decision).await?;
+    let periods = periods(app, &mut session, &tenant_id, &decision).await?;
     session.end().await;
     let (rental, verb) = (decision.rental.clone(), if decision.mark == Mark::Waived { "waived" } else { "confirmed" });
     write(&store, app, tenant_id, decision, periods.clone()).await?;
@@ -137,12 +146,18 @@ async fn decide(app: &App, decision: Decision, tenant: Option<String>) -> anyhow
     Ok(Exit::Done)
 }
 
-/// The periods that are meant; one that has a line, or that nothing withholds, is refused.
-async fn periods(session: &mut Session, tenant_id: &str, decision: &Decision) -> anyhow::Result<Vec<String>> {
+/// The periods that are meant; one that has a line, or that nothing withholds, is refused. A lapsed one has to be named.
+async fn periods(
+    app: &App,
+    session: &mut Session,
+    tenant_id: &str,
+    decision: &Decision,
+) -> anyhow::Result<Vec<String>> {
     let marked = session.list_arrears(Some(tenant_id), Some(&decision.rental)).await?;
+    let now = this_period(app, &session.list_tenants().await?, tenant_id);
     let withheld: Vec<String> = marked
         .iter()
-        .filter(|row| row.state == Mark::Withheld.as_str())
+        .filter(|row| row.state == Mark::Withheld.as_str() && !has_lapsed(row, now))
         .map(|row| row.billing_period.clone())
         .collect();
     if decision.periods.is_empty() {

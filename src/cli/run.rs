@@ -80,10 +80,12 @@ pub(super) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     }
     let exit = bill(app, &store, &schedule, settings, !args.no_send, output.writer()).await?;
     store.close().await;
+    // The others were billed: their report is kept.
+    let exit = output.keep(exit)?;
     if tenants.broken > 0 {
         anyhow::bail!("{} of the tenants could not be run, see above", tenants.broken);
     }
-    output.keep(exit)
+    Ok(exit)
 }
 
 /// How a run is made when nothing else was said.

@@ -208,7 +208,11 @@ fn parked(row: &OutcomeRow) -> Option<(Subject, Problem)> {
     let records = records
         .into_iter()
         .map(|mut record| BadRecord {
-            kind: if record.get("kind").is_some_and(|kind| kind == "customer") { "customer" } else { "rental" },
+            kind: match record.get("kind").map(String::as_str) {
+                Some("customer") => "customer",
+                Some("group") => "group",
+                _ => "rental",
+            },
             id: record.remove("id").unwrap_or_default(),
             field: record.remove("field").unwrap_or_default(),
             value: record.remove("value").unwrap_or_default(),

@@ -297,6 +297,13 @@ impl<'a> Fields<'a> {
         Some(ids)
     }
 
+    /// Notes a value that should have fields of its own and is something else: what it means to say would be lost.
+    pub(super) fn object(&mut self, name: &str) {
+        if let Some(value) = self.value(name).filter(|value| !matches!(value, Value::Object(_))) {
+            self.fault(name, format!("is {}: expected an object", value.describe()));
+        }
+    }
+
     /// An address, as canonical JSON; a plain text stays one.
     pub(super) fn address(&mut self, name: &str) -> Option<String> {
         match self.value(name)? {

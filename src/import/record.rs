@@ -127,6 +127,7 @@ impl Frame {
 }
 
 fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent {
+    fields.object("tax");
     let zone = fields.time_zone("timeZone");
     let currency = fields.currency("currency");
     let text_of = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
@@ -281,6 +282,7 @@ fn contract_length(fields: &mut Fields<'_>) -> Option<i64> {
 
 /// The earliest of a cancellation, return and buyout, in their details or at the top level.
 fn ended_on(fields: &mut Fields<'_>, zone: Tz) -> Option<NaiveDate> {
+    ["cancellationDetails", "earlyReturnDetails", "buyoutDetails"].into_iter().for_each(|name| fields.object(name));
     const NAMES: [&str; 6] = [
         "cancellationDetails.cancelledAt",
         "earlyReturnDetails.returnedAt",

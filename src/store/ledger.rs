@@ -13,7 +13,7 @@ use crate::domain::invoice::invoice_number;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Mark, Outcome, Parked, SubjectPlan};
 use crate::domain::report::{Tally, Totals};
-use crate::domain::{Payment, PaymentLine, Tenant};
+use crate::domain::{BillingPeriod, Payment, PaymentLine, Tenant};
 
 use super::dialect::{Column, Rows, Value, insert};
 use super::{Result, Session, StoreError, dialect, on};
@@ -272,7 +272,9 @@ impl Session {
             let records = records_json(parked);
             let charges: Vec<(&str, String)> =
                 parked.charges.iter().map(|(rental, period)| (rental.as_str(), period.to_string())).collect();
-            let charges_json = serde_json::to_string(&charges).unwrap_or_default();
+            let unread = parked.unread.iter().map(|id| (id.as_str(), BillingPeriod::of(batch.run_date).to_string()));
+            let held: Vec<(&str, String)> = charges.iter().cloned().chain(unread).collect();
+            let charges_json = serde_json::to_string(&held).unwrap_or_default();
             on!(self, |conn| sqlx::query::<Db>(
                 "insert into parked (tenant_id, run_date, subject_kind, subject_id, code, message, records, charges,
                                      state, run_id, parked_at, tried_at)
@@ -336,24 +338,28 @@ impl Session {
         let Some(payment) = payments.first() else { return Ok(Numbers::default()) };
         let series = tenant.invoice_number_format.series(payment.issue_date.year());
         let count = payments.len() as i64;
-        let before_first = tenant.first_invoice_number - 1;
-        let (last, issued_on): (i64, NaiveDate) = on!(self, |conn| sqlx::query_as::<Db, (i64, NaiveDate)>(
+        // Only a tenant's first series starts at its first number; those of later years and formats start at 1.
+        let (last, issued_on): (i64, NaiveDate) = on!(self, |conn| {
+            sqlx::query_as::<Db, (i64, NaiveDate)>(
             "insert into invoice_series (tenant_id, series, first, last, last_issued_on)
-             values ($1, $2, $3, $4, $5)
+             values ($1, $2,
+                     case when exists(select 1 from invoice_series s where s.tenant_id = $1) then 1 else $3 end,
+                     case when exists(select 1 from invoice_series s where s.tenant_id = $1) then 0 else $3 - 1 end + $4,
+                     $5)
              on conflict (tenant_id, series) do update
-             set last = invoice_series.last + $6,
+             set last = invoice_series.last + $4,
                  last_issued_on = case when invoice_series.last_issued_on > excluded.last_issued_on
                                        then invoice_series.last_issued_on else excluded.last_issued_on end
              returning last, last_issued_on"
         )
         .bind(&tenant.tenant_id)
         .bind(&series)
-        .bind(before_first + 1)
-        .bind(before_first + count)
-        .bind(payment.issue_date)
+        .bind(tenant.first_invoice_number)
         .bind(count)
+        .bind(payment.issue_date)
         .fetch_one(conn)
-        .await?);
+        .await?
+        });
         if issued_on != payment.issue_date {
             // Somebody issued a later date of this series meanwhile: plan again with that date (rule 19).
             return Err(StoreError::Conflict);

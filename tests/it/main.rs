@@ -10,6 +10,7 @@ mod import;
 mod kills;
 mod migrations;
 mod properties;
+mod review;
 mod rules;
 mod store;
 mod verify;

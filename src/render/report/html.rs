@@ -415,7 +415,7 @@ mod tests {
             "SUBSCRIPTION_CURRENCY_MISMATCH",
             "Its rentals are priced in EUR and USD: one payment has one currency",
             "rental R82: currency is &quot;USD&quot;",
-            "billday parked retry group G8 2026-11-15 --tenant acme",
+            "billday parked retry group:G8 2026-11-15 --tenant acme",
             "billday arrears confirm R5 --tenant acme",
             "billday arrears waive R6 2026-09 --tenant acme --reason",
             "506.94",

@@ -183,6 +183,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
     },
     Statement {
         check: "already_billed_without_payment",
+        // An imported payment may have been corrected since, for another period.
         what: "each subject that is on record as already billed has a payment for that period",
         sql: "
             select o.tenant_id, o.subject_kind || ' ' || o.subject_id || ', run date ' || o.run_date as named
@@ -191,7 +192,10 @@ pub(super) const INVARIANTS: &[Statement] = &[
               and not exists(select 1 from payments p
                              where p.tenant_id = o.tenant_id and p.subject_kind = o.subject_kind
                                and p.subject_id = o.subject_id and p.live
-                               and p.billing_period = substr(cast(o.run_date as text), 1, 7))",
+                               and p.billing_period = substr(cast(o.run_date as text), 1, 7))
+              and not exists(select 1 from payments i
+                             where i.tenant_id = o.tenant_id and i.subject_kind = o.subject_kind
+                               and i.subject_id = o.subject_id and i.origin = 'import')",
     },
     Statement {
         check: "parked_outcome_without_record",
