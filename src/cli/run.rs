@@ -233,7 +233,7 @@ async fn is_expected(app: &App, store: &Store, schedule: &Schedule, settings: &R
 
 /// Where the report goes: standard output, a device or pipe, or a file that appears only when it is whole.
 enum Output {
-    Stdout(std::io::Stdout),
+    Stdout(Patient),
     Device(std::fs::File),
     File(PathBuf, tempfile::NamedTempFile),
 }
@@ -241,7 +241,7 @@ enum Output {
 impl Output {
     /// Opens it before anything is done, so that an unwritable place costs nothing.
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self::Stdout(std::io::stdout())) };
+        let Some(path) = path else { return Ok(Self::Stdout(Patient::default())) };
         let refused = |why: String| Wrong(format!("the report cannot be written to {}: {why}", path.display()));
         // What a link leads to is written, not the link.
         let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -285,6 +285,37 @@ impl Output {
             }
         }
         Ok(exit)
+    }
+}
+
+/// Standard output, which may be closed by somebody who has seen enough (`| head`): billing goes on all the same.
+#[derive(Default)]
+struct Patient {
+    closed: bool,
+}
+
+impl Patient {
+    fn forgive<T>(&mut self, result: std::io::Result<T>, instead: T) -> std::io::Result<T> {
+        match result {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(instead)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.closed {
+            return Ok(bytes.len());
+        }
+        self.forgive(std::io::stdout().write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.forgive(std::io::stdout().flush(), ())
     }
 }
 

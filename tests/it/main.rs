@@ -5,12 +5,13 @@ mod support;
 mod architecture;
 mod cli;
 mod delivery;
+mod edge_cases;
 mod faults;
 mod import;
 mod kills;
 mod migrations;
 mod properties;
-mod review;
+
 mod rules;
 mod store;
 mod verify;
