@@ -11,7 +11,6 @@ mod import;
 mod kills;
 mod migrations;
 mod properties;
-
 mod rules;
 mod store;
 mod verify;
