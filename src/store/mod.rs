@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A function with a `&Store` or a snapshot cannot change anything. The few statements that differ between the databases
-//! stand side by side in [`dialect`]; everything else is one text and one body, compiled for both by [`on!`].
+//! stand side by side in `dialect`; everything else is one text and one body, compiled for both by `on!`.
 
 mod dialect;
 mod party;

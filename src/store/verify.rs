@@ -53,7 +53,7 @@ pub struct Finding {
     pub rows: Vec<String>,
 }
 
-/// How many rows a finding names; the others are counted. [`dialect::counted`] has the same limit.
+/// How many rows a finding names; the others are counted. `dialect::counted` has the same limit.
 pub const ROWS_MAX: usize = 20;
 
 impl Finding {
