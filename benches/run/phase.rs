@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use billday::clock::{Clock, FixedClock};
+use billday::clock::Clock;
 use billday::domain::calendar::parse_date;
 use billday::render::report::{ReportFormat, write_table};
 use billday::run::{DateWork, Dates, RunSettings, Runner, Schedule, Unwatched};
 use billday::store::Store;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 /// What is measured, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,11 +76,23 @@ impl Figures {
     }
 }
 
+/// Starts at six on the day that is run, and goes on: a clock that stands would give all batches one place in the indexes by time.
+struct MorningClock {
+    six: DateTime<Utc>,
+    started: Instant,
+}
+
+impl Clock for MorningClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.six + TimeDelta::microseconds(self.started.elapsed().as_micros() as i64)
+    }
+}
+
 /// Runs one phase as `billday run` would, from opening the database to the end of the report.
 pub async fn run(phase: Phase, url: &str, batch_rentals: usize) -> anyhow::Result<Figures> {
     let date = if phase == Phase::NothingDue { "2026-11-16" } else { "2026-11-15" };
     let date = parse_date(date).context("a date")?;
-    let clock = FixedClock::at(date.and_hms_opt(6, 0, 0).context("a time")?.and_utc());
+    let clock = MorningClock { six: date.and_hms_opt(6, 0, 0).context("a time")?.and_utc(), started: Instant::now() };
     let settings = RunSettings {
         dry_run: phase == Phase::DryRun,
         batch_rentals,
@@ -103,7 +115,7 @@ pub async fn run(phase: Phase, url: &str, batch_rentals: usize) -> anyhow::Resul
     Ok(Figures { micros, peak_kib: peak_kib()? })
 }
 
-async fn work_of(store: &Store, date: NaiveDate, clock: &FixedClock) -> anyhow::Result<DateWork> {
+async fn work_of(store: &Store, date: NaiveDate, clock: &dyn Clock) -> anyhow::Result<DateWork> {
     let mut session = store.read().await?;
     let tenants = session.list_tenants().await?;
     let tenants: Vec<_> = tenants.into_iter().filter_map(|(_, tenant)| Some(Arc::new(tenant.ok()?))).collect();
