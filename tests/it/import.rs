@@ -458,6 +458,24 @@ on_both! {
         assert_eq!(message.lines().count(), 2, "{message}");
     }
 
+    async fn an_address_in_a_snapshot_is_an_object_and_no_text_that_holds_one(db: TestDb) {
+        let address = r#"{"streetAddress": "Street 1", "postalCode": "10115", "city": "Berlin", "country": "DE"}"#;
+        accept(&db, format!(
+            r#"{{"tenantId": "T", "name": "A", "currency": "EUR", "timeZone": "UTC", "address": {address}}}
+               {{"tenantId": "T", "customerId": "C1", "company": "A", "billingAddress": {address}}}
+               {{"tenantId": "T", "customerId": "C2", "company": "B", "billingAddress": "Street 2\n10115 Berlin"}}"#
+        )).await;
+        let mut addresses = Vec::new();
+        for body in db.texts("select body from parties").await {
+            let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            let address = body.get("address").or(body.get("billingAddress")).expect("an address");
+            addresses.push(address.clone());
+        }
+        let object: serde_json::Value = serde_json::from_str(address).expect("JSON");
+        assert_eq!(addresses.iter().filter(|address| **address == object).count(), 2, "{addresses:?}");
+        assert!(addresses.contains(&serde_json::json!("Street 2\n10115 Berlin")), "{addresses:?}");
+    }
+
     async fn a_pipe_can_be_imported_though_files_are_read_twice(db: TestDb) {
         let path = db.dir.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
