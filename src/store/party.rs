@@ -1,5 +1,7 @@
 //! The versions of seller and buyer that invoices show: JSON with the public API's keys, any of which may be absent.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::domain::message::{Buyer, Seller};
@@ -9,7 +11,7 @@ pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
     let name = text(body, "legalName").or_else(|| text(body, "name"));
     Seller {
         name: name.unwrap_or_else(|| tenant_name.to_owned()),
-        address_lines: address_lines(&body["address"]),
+        address_lines: address_lines(&address(body, "address")),
         vat_id: text(body, "vatId"),
         email: text(body, "email"),
         iban: text(body, "iban"),
@@ -19,7 +21,7 @@ pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
 
 /// Reads a buyer; a company comes before the person who works there.
 pub(crate) fn buyer(body: &Value) -> Buyer {
-    let address = &body["billingAddress"];
+    let address = &address(body, "billingAddress");
     let person = joined([text(body, "firstName"), text(body, "lastName")]);
     let company = text(body, "company").or_else(|| text(address, "company"));
     let name = company.or_else(|| person.clone()).or_else(|| text(address, "contactName"));
@@ -27,6 +29,13 @@ pub(crate) fn buyer(body: &Value) -> Buyer {
     // The name stands above the address already.
     address_lines.retain(|line| Some(line) != name.as_ref());
     Buyer { address_lines, name, person, vat_id: text(body, "vatId"), reference: text(body, "buyerReference") }
+}
+
+/// An address: an object or a text. Early versions of a party have the object written into a text.
+fn address<'a>(body: &'a Value, key: &str) -> Cow<'a, Value> {
+    let address = &body[key];
+    let written = address.as_str().and_then(|text| serde_json::from_str(text).ok());
+    written.filter(Value::is_object).map_or(Cow::Borrowed(address), Cow::Owned)
 }
 
 /// An address line by line, as on a letter; it is an object, or a text with line breaks.
@@ -78,6 +87,17 @@ mod tests {
         let buyer = buyer(&body);
         assert_eq!((buyer.name.as_deref(), buyer.person.as_deref()), (Some("ACME"), Some("Anna Smith")));
         assert_eq!(buyer.address_lines, ["Berlin"]);
+    }
+
+    #[test]
+    fn an_address_written_as_json_into_a_text_is_the_same_address() {
+        let address = json!({"company": "ACME", "streetAddress": "Street 1", "city": "Berlin"});
+        for address in [address.clone(), address.to_string().into()] {
+            let body = json!({"billingAddress": address, "address": address});
+            assert_eq!(buyer(&body).name.as_deref(), Some("ACME"));
+            assert_eq!(buyer(&body).address_lines, ["Street 1", "Berlin"]);
+            assert_eq!(seller(&body, "Shop").address_lines, ["ACME", "Street 1", "Berlin"]);
+        }
     }
 
     #[test]

@@ -186,6 +186,13 @@ on_both! {
         billday(db.dir.path(), &db.url, &["import", "missing.json"]).expect(2, &["missing.json"]);
     }
 
+    async fn files_without_a_record_are_told_on_standard_error(db: TestDb) {
+        let (empty, list) = (db.file("empty.json", ""), db.file("list.json", r#"{"rentals": [], "hasMore": false}"#));
+        let told = billday(db.dir.path(), &db.url, &["import", empty.to_str().expect("a path"), list.to_str().expect("a path")]);
+        let told = told.expect(0, &[]);
+        assert!(told.err.contains("the files hold no record") && told.out.is_empty(), "{told:?}");
+    }
+
     async fn a_pipe_that_closes_stops_no_billing(db: TestDb) {
         imported(&db);
         let command = format!(
