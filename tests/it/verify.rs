@@ -504,6 +504,36 @@ on_both! {
     }
 }
 
+/// Every column that holds a date; `migrations.rs` keeps SQLite's in step with them.
+const DATES: [&str; 11] = [
+    "tenants.bill_from",
+    "rentals.start_date",
+    "rentals.end_date",
+    "rentals.ended_on",
+    "payments.issue_date",
+    "payments.due_date",
+    "invoice_series.last_issued_on",
+    "runs.run_date",
+    "completed_dates.run_date",
+    "outcomes.run_date",
+    "parked.run_date",
+];
+
+on_both! {
+    async fn the_database_refuses_what_is_no_date(db: TestDb) {
+        billed(&db).await;
+        for (table, column) in DATES.iter().filter_map(|name| name.split_once('.')) {
+            for bad in ["garbage", "2026-13-25", "2026-02-30", "", "2026"] {
+                let refused = db.try_execute(&format!("update {table} set {column} = '{bad}'")).await;
+                assert!(refused.is_err(), "{table}.{column} takes '{bad}'");
+            }
+        }
+        for good in ["'2028-02-29'", "null"] {
+            db.try_execute(&format!("update rentals set end_date = {good}")).await.expect(good);
+        }
+    }
+}
+
 /// Changes a good ledger as a person may, and asserts that it is still proved, with what for information.
 async fn informs(db: &TestDb, change: &str, check: &str, expected: &[&str]) {
     billed(db).await;
