@@ -743,8 +743,13 @@ on_both! {
         billed(&db).await;
         let proved = text(&verify(&db.url, &[]).stdout);
         assert!(proved.starts_with("Looked at 1 tenant, 7 payments, 10 lines, 3 completed dates and 11 outcomes."), "{proved}");
-        assert!(proved.contains("OK        no rental is charged twice for one period\n"), "{proved}");
-        assert!(proved.lines().last().is_some_and(|last| last.starts_with("Proved: ")), "{proved}");
+        assert!(proved.contains("\n42 checks passed (--verbose names them).\n"), "{proved}");
+        assert!(!proved.contains("OK  "), "{proved}");
+        let last = "Proved: nothing twice, nothing missed, sums agree, numbers are gapless.";
+        assert_eq!(proved.lines().last(), Some(last), "{proved}");
+        let verbose = text(&verify(&db.url, &["--verbose"]).stdout);
+        assert!(verbose.contains("OK        no rental is charged twice for one period\n"), "{verbose}");
+        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 42, "{verbose}");
 
         db.execute("update invoice_series set last = 8").await;
         let output = verify(&db.url, &[]);
@@ -753,6 +758,24 @@ on_both! {
         assert!(refuted.contains("VIOLATED  each series has on record"), "{refuted}");
         assert!(refuted.contains("on record 1 to 8, its invoices 1 to 7\n"), "{refuted}");
         assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 42 checks")), "{refuted}");
+    }
+
+    async fn the_verdict_claims_nothing_about_dates_that_cannot_be_proved(db: TestDb) {
+        billed(&db).await;
+        let proved: serde_json::Value =
+            serde_json::from_slice(&verify(&db.url, &["--format", "json"]).stdout).expect("JSON");
+        assert_eq!(proved["datesNotProvable"], 0);
+
+        let changed = at("2026-03-22T00:00:00Z").timestamp_micros();
+        db.execute(&format!("update tenants set changed_at = {changed}")).await;
+        let output = verify(&db.url, &[]);
+        let words = text(&output.stdout);
+        let last = "Proved: nothing twice, sums agree, numbers are gapless; nothing missed on the dates that can still be \
+                    proved (2 cannot: see above).";
+        assert_eq!((output.status.code(), words.lines().last()), (Some(0), Some(last)), "{words}");
+        let proved: serde_json::Value =
+            serde_json::from_slice(&verify(&db.url, &["--format", "json"]).stdout).expect("JSON");
+        assert_eq!((&proved["proved"], &proved["datesNotProvable"]), (&true.into(), &2.into()));
     }
 
     async fn an_unknown_tenant_is_refused(db: TestDb) {
