@@ -48,7 +48,8 @@ pub fn master_data(shape: Shape) -> Vec<String> {
             .into(),
         format!(
             "insert into parties (tenant_id, party_id, body) {numbers}
-             select 'bench', 'buyer-' || cast(10000000 + i as text), '{{\"company\":\"Company ' || cast(i as text) || '\"}}'
+             select 'bench', 'buyer-' || cast(10000000 + i as text),
+                    '{{\"customerId\":\"C' || cast(10000000 + i as text) || '\",\"company\":\"Company ' || cast(i as text) || '\"}}'
              from n",
             numbers = numbers(groups)
         ),

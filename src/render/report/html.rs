@@ -10,7 +10,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use serde::Serialize;
 
-use super::{advice, format_sum, sum_of_tenants, table, total_currency};
+use super::{advice, sum_of_tenants, table, total_currency};
 use crate::domain::plan::{Problem, SkipCode, Withheld};
 use crate::domain::report::{RunReport, TenantReport, Totals};
 use crate::domain::{BillingPeriod, Subject};
@@ -210,7 +210,7 @@ struct TotalView {
 fn total_views(totals: &BTreeMap<String, Totals>) -> anyhow::Result<Vec<TotalView>> {
     let view = |(code, totals): (&String, &Totals)| {
         let currency = total_currency(code)?;
-        let sum = |minor| grouped(&format_sum(currency, minor));
+        let sum = |minor| grouped(&currency.format_sum(minor));
         Ok(TotalView {
             currency: code.clone(),
             payments: count(totals.payments, "payment", "payments"),

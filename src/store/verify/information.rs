@@ -70,7 +70,7 @@ const LAPSED: Statement = Statement {
                            and l.billing_period = a.billing_period and l.live)",
 };
 
-const UNPROVABLE: Statement = Statement {
+pub(super) const UNPROVABLE: Statement = Statement {
     check: "dates_not_provable",
     what: "completed dates from before the tenant's settings were last changed: what was due then is no longer known",
     sql: "

@@ -35,13 +35,14 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "payment_differs_from_lines",
         what: "each payment's subtotal, tax and number of lines are those of its lines",
         sql: "
-            select p.tenant_id, 'payment ' || p.payment_id || ', subtotal ' || p.subtotal || ', tax ' || p.tax_amount
-                       || ', lines ' || p.line_count || '; its lines: ' || coalesce(sum(l.amount), 0) || ', '
-                       || coalesce(sum(l.tax_amount), 0) || ', ' || count(l.rental_id) as named
+            select p.tenant_id, 'payment ' || p.payment_id || ', subtotal <<' || p.currency || ' ' || p.subtotal
+                       || '>>, tax <<' || p.currency || ' ' || p.tax_amount || '>>, lines ' || p.line_count
+                       || '; its lines: <<' || p.currency || ' ' || coalesce(sum(l.amount), 0) || '>>, <<' || p.currency
+                       || ' ' || coalesce(sum(l.tax_amount), 0) || '>>, ' || count(l.rental_id) as named
             from payments p
             left join payment_lines l on l.tenant_id = p.tenant_id and l.payment_id = p.payment_id
             where p.origin = 'billday'
-            group by p.tenant_id, p.payment_id, p.subtotal, p.tax_amount, p.line_count
+            group by p.tenant_id, p.payment_id, p.currency, p.subtotal, p.tax_amount, p.line_count
             having coalesce(sum(l.amount), 0) <> p.subtotal or coalesce(sum(l.tax_amount), 0) <> p.tax_amount
                 or count(l.rental_id) <> p.line_count",
     },
@@ -49,8 +50,8 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "total_wrong",
         what: "each payment's total is its subtotal and tax",
         sql: "
-            select tenant_id, 'payment ' || payment_id || ', ' || subtotal || ' and ' || tax_amount || ' are not '
-                       || total as named
+            select tenant_id, 'payment ' || payment_id || ', <<' || currency || ' ' || subtotal || '>> and <<' || currency
+                       || ' ' || tax_amount || '>> are not <<' || currency || ' ' || total || '>>' as named
             from payments
             where origin = 'billday' and total - subtotal <> tax_amount",
     },
@@ -109,7 +110,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "series_record_wrong",
         what: "each series has on record the first and last number that its invoices have",
         sql: "
-            select s.tenant_id, 'series ' || s.series || ', on record ' || s.first || ' to ' || s.last
+            select s.tenant_id, '<<series ' || s.series || '>>, on record ' || s.first || ' to ' || s.last
                        || ', its invoices '
                        || coalesce(cast(p.lowest as text) || ' to ' || cast(p.highest as text), 'none') as named
             from invoice_series s
@@ -123,7 +124,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "series_without_record",
         what: "each series that invoices have is on record",
         sql: "
-            select p.tenant_id, 'series ' || p.series || ', ' || p.invoices || ' invoices' as named
+            select p.tenant_id, '<<series ' || p.series || '>>, ' || p.invoices || ' invoices' as named
             from (select tenant_id, series, count(*) as invoices
                   from payments
                   where series is not null
@@ -320,5 +321,17 @@ pub(super) const INVARIANTS: &[Statement] = &[
             where not exists(select 1 from runs r
                              where r.tenant_id = d.tenant_id and r.run_id = d.run_id and r.run_date = d.run_date
                                and r.state = 'completed')",
+    },
+    Statement {
+        check: "completed_date_missing",
+        what: "each date that a run completed is on record as completed",
+        // A retry bills one subject, which completes no date.
+        sql: "
+            select r.tenant_id, 'run date ' || r.run_date || ', run ' || min(r.run_id) as named
+            from runs r
+            where r.state = 'completed' and r.kind <> 'retry'
+              and not exists(select 1 from completed_dates d
+                             where d.tenant_id = r.tenant_id and d.run_date = r.run_date)
+            group by r.tenant_id, r.run_date",
     },
 ];
