@@ -109,12 +109,13 @@ impl Session {
 
     /// Closes the history of touched rentals, and keeps the list of those without a line.
     async fn settle_rentals(&mut self, call: &ImportCall) -> Result<()> {
-        on!(self, |conn| sqlx::query::<Db>(
+        on!(self, |conn| {
+            sqlx::query::<Db>(
             "update rentals
              set closed_through = w.closed_through, changed_at = $1
              from (select c.tenant_id, c.rental_id,
                           (select max(l.billing_period) from payment_lines l
-                           where l.tenant_id = c.tenant_id and l.rental_id = c.rental_id and l.imported and l.live)
+                           where l.tenant_id = c.tenant_id and l.rental_id = c.rental_id and l.imported and l.billing_period > '' and l.live)
                           as closed_through
                    from import_charged c) as w
              where rentals.tenant_id = w.tenant_id and rentals.rental_id = w.rental_id
@@ -123,14 +124,15 @@ impl Session {
         .bind(call.now)
         .execute(conn)
         .await?
-        .rows_affected());
+        .rows_affected()
+        });
         self.execute(
             "delete from uncharged_rentals
              where exists(select 1 from import_charged c
                           where c.tenant_id = uncharged_rentals.tenant_id and c.rental_id = uncharged_rentals.rental_id)
                and exists(select 1 from payment_lines l
                           where l.tenant_id = uncharged_rentals.tenant_id
-                            and l.rental_id = uncharged_rentals.rental_id and l.live)",
+                            and l.rental_id = uncharged_rentals.rental_id and l.billing_period > '' and l.live)",
         )
         .await?;
         self.execute(
@@ -139,7 +141,7 @@ impl Session {
              from import_charged c
              join rentals r on r.tenant_id = c.tenant_id and r.rental_id = c.rental_id
              where not exists(select 1 from payment_lines l
-                              where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.live)
+                              where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.billing_period > '' and l.live)
              on conflict do nothing",
         )
         .await

@@ -218,7 +218,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
             from (select u.tenant_id, 'rental ' || u.rental_id || ' is listed, and has a line or is none' as named
                   from uncharged_rentals u
                   where exists(select 1 from payment_lines l
-                               where l.tenant_id = u.tenant_id and l.rental_id = u.rental_id and l.live)
+                               where l.tenant_id = u.tenant_id and l.rental_id = u.rental_id and l.billing_period > '' and l.live)
                      or not exists(select 1 from rentals r
                                    where r.tenant_id = u.tenant_id and r.rental_id = u.rental_id)
                   union all
@@ -227,7 +227,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
                   where not exists(select 1 from uncharged_rentals u
                                    where u.tenant_id = r.tenant_id and u.rental_id = r.rental_id)
                     and not exists(select 1 from payment_lines l
-                                   where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.live)) v",
+                                   where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.billing_period > '' and l.live)) v",
     },
     Statement {
         check: "billed_group_wrong",

@@ -217,7 +217,7 @@ impl Session {
     ) -> Result<HashMap<String, HashSet<String>>> {
         let found: Vec<(String, String)> = on!(self, |conn| dialect::with_keys::<Db>(
             "select rental_id, billing_period from payment_lines
-             where tenant_id = $2 and live and rental_id in $keys
+             where tenant_id = $2 and live and rental_id in $keys and billing_period > ''
              union all
              select rental_id, billing_period from arrears
              where tenant_id = $2 and rental_id in $keys",
