@@ -22,7 +22,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use chrono::NaiveDate;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::{self, Clock};
 use crate::config::{Config, LogFormat, Overrides};
@@ -71,16 +73,16 @@ struct Cli {
 #[derive(Args, Clone)]
 struct Global {
     /// Configuration file (default: billday.toml in the working directory, if it is there)
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Options of every command")]
     config: Option<PathBuf>,
     /// Database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Options of every command")]
     database: Option<String>,
     /// Log lines on standard error as text or json
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Options of every command")]
     log_format: Option<String>,
     /// How much is logged: error, warn, info, debug, trace
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Options of every command")]
     log_level: Option<String>,
 }
 
@@ -131,7 +133,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("billday: {error:#}");
+            eprintln!("billday: {}", told_once(&error));
             ExitCode::from(if error.is::<Wrong>() { WRONG } else { FAILED })
         }
     }
@@ -153,24 +155,55 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
         LogFormat::Json => telemetry::Format::Json,
     };
     telemetry::init(format, &config.log.level)?;
-    let app = App { config, clock: clock::from_environment()?, by: who() };
+    let clock = clock::from_environment().map_err(|error| Wrong(format!("{error:#}")))?;
+    Store::check_url(config.database.url.reveal()).map_err(|error| Wrong(error.to_string()))?;
+    let app = App { config, clock, by: who() };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
-        match cli.command {
-            Command::Demo => demo::demo(&app).await,
-            Command::Import(args) => import::import(&app, args).await,
-            Command::Run(args) => run::run(&app, args).await,
-            Command::Verify(args) => verify::verify(&app, args).await,
-            Command::Parked(command) => parked::parked(&app, command).await,
-            Command::Arrears(command) => arrears::arrears(&app, command).await,
-            Command::Outbox(command) => outbox::outbox(&app, command).await,
-            Command::Invoice(command) => invoice::invoice(&app, command).await,
-            Command::Runs(command) => runs::runs(&app, command).await,
-            Command::Group(command) => group::group(&app, command).await,
-            Command::Tenant(command) => tenant::tenant(&app, command).await,
-            Command::Config(command) => config::config(&app, command).await,
+        tokio::select! {
+            result = command(&app, cli.command) => result,
+            () = told_to_stop() => anyhow::bail!(
+                "stopped: what was committed stays, and the same command again goes on from there"
+            ),
         }
     })
+}
+
+/// Somebody wants the program to end (Ctrl-C, or SIGTERM). Dropping what runs is safe: a transaction is whole or absent.
+async fn told_to_stop() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Demo => demo::demo(app).await,
+        Command::Import(args) => import::import(app, args).await,
+        Command::Run(args) => run::run(app, args).await,
+        Command::Verify(args) => verify::verify(app, args).await,
+        Command::Parked(command) => parked::parked(app, command).await,
+        Command::Arrears(command) => arrears::arrears(app, command).await,
+        Command::Outbox(command) => outbox::outbox(app, command).await,
+        Command::Invoice(command) => invoice::invoice(app, command).await,
+        Command::Runs(command) => runs::runs(app, command).await,
+        Command::Group(command) => group::group(app, command).await,
+        Command::Tenant(command) => tenant::tenant(app, command).await,
+        Command::Config(command) => config::config(app, command).await,
+    }
+}
+
+/// The whole chain of causes, without those that only repeat what was said.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = if told.is_empty() { cause } else { format!("{told}: {cause}") };
+        }
+    }
+    told
 }
 
 /// Somebody who has seen enough (`billday run --format json | head`) is no failure.
@@ -215,6 +248,14 @@ impl App {
 fn who() -> String {
     let user = ["USER", "LOGNAME"].into_iter().find_map(std::env::var_os).unwrap_or_else(|| OsString::from("unknown"));
     format!("cli:{}", user.to_string_lossy())
+}
+
+/// An argument that is one of a few words, which the help shows.
+fn words<T: Clone + Send + Sync + 'static>(
+    all: &'static [&'static str],
+    parse: fn(&str) -> Option<T>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all).try_map(move |word| parse(&word).ok_or_else(|| format!("unknown word {word}")))
 }
 
 /// Reads a date argument; the error names the one form that is taken.

@@ -6,19 +6,21 @@
 //!                                   └── a dry run stops here
 //! ```
 //!
-//! While one batch is being committed the next is read and planned. Memory stays flat however many subjects there are. A crash
+//! While one batch is being written the next is read and planned; on PostgreSQL two are written at a time, and the later one
+//! takes its invoice numbers when the earlier one is committed. Memory stays flat however many subjects there are. A crash
 //! at any instruction leaves whole batches only; the next run finds them on record and goes on.
 
 mod overlay;
 mod reader;
 mod schedule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, NaiveDate, Utc};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock::{self, Clock};
@@ -31,7 +33,7 @@ use crate::render::payment::WirePayment;
 use crate::render::report::ReportFormat;
 use crate::render::spool::PaymentSpool;
 use crate::store::due::{Due, DueReader, Position};
-use crate::store::ledger::{Batch, Numbers};
+use crate::store::ledger::{Batch, Numbers, Turn};
 use crate::store::runs::RunStart;
 use crate::store::{Store, StoreError};
 
@@ -142,6 +144,8 @@ struct TenantRun<'r, 'a> {
     batches: i64,
     /// The day on which the invoices are issued (rule 19).
     issue_date: NaiveDate,
+    /// When the next batch may take its invoice numbers.
+    turn: Turn,
 }
 
 /// A planned batch on its way into the database.
@@ -173,8 +177,8 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         };
         let spool = runner.settings.format.spool();
         let own_hasher = PlanHasher::default();
-        let (tally, issue_date) = (Tally::default(), work.run_date);
-        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally, batches: 0, issue_date }
+        let (tally, batches, turn, issue_date) = (Tally::default(), 0, Turn::Now, work.run_date);
+        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally, batches, issue_date, turn }
     }
 
     async fn bill(&mut self) -> anyhow::Result<()> {
@@ -185,7 +189,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         }
         let mut view = self.runner.view.take().ok_or_else(|| anyhow!("an earlier date failed"))?;
         self.issue_date = self.read_issue_date(&mut view).await?;
-        let passed_over = view.session().await?.count_passed_over(&tenant, run_date).await?;
+        let (passed_over, _) = view.session().await?.passed_over(&tenant, run_date, 0).await?;
         self.report.never_charged = passed_over.saturating_sub(self.overlay().passed_over(&tenant, run_date));
         if self.runner.progress.is_watched() {
             let due = view.session().await?.count_due(&tenant, run_date).await?;
@@ -196,22 +200,32 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         let settings = &self.runner.settings;
         let due = DueReader::new(&tenant, run_date, settings.only.clone());
         let (mut batches, reader) = spawn_reader(view, due, settings.batch_rentals);
-        let mut in_flight: Option<InFlight> = None;
+        let mut in_flight = VecDeque::new();
         while let Some(read) = batches.recv().await {
             let Read { before, after, due } = read?;
             let subjects = self.plan(due);
-            if let Some(earlier) = in_flight.take() {
-                self.finish(earlier).await?;
+            while in_flight.len() >= self.runner.store.writers() {
+                self.finish_first(&mut in_flight).await?;
             }
-            in_flight = Some(self.start(subjects, before, after));
+            in_flight.push_back(self.start(subjects, before, after));
         }
-        if let Some(last) = in_flight {
-            self.finish(last).await?;
+        while !in_flight.is_empty() {
+            self.finish_first(&mut in_flight).await?;
         }
         self.runner.view = Some(reader.await.context("the reading task failed")?);
         if !self.runner.settings.dry_run {
             self.complete().await?;
         }
+        tracing::debug!(
+            tenant.id = tenant.tenant_id,
+            run.id = self.run_id,
+            run.date = %run_date,
+            dry = self.runner.settings.dry_run,
+            billed = self.tally.billed,
+            parked = self.tally.parked,
+            batches = self.batches,
+            "the date is run"
+        );
         Ok(())
     }
 
@@ -256,22 +270,64 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         });
         let writes = !self.runner.settings.dry_run && !batch.is_on_record();
         self.batches += i64::from(writes);
-        let commit = writes.then(|| tokio::spawn(commit(self.runner.store.clone(), batch.clone())));
+        let commit = writes.then(|| {
+            let (done, next_turn) = oneshot::channel();
+            let turn = std::mem::replace(&mut self.turn, Turn::After(next_turn));
+            let store = self.runner.store.clone();
+            let batch = batch.clone();
+            tokio::spawn(async move {
+                let result = commit(store, batch, turn).await;
+                if result.is_ok() {
+                    // Nobody listens after the last batch.
+                    let _ = done.send(());
+                }
+                result
+            })
+        });
         InFlight { batch, before, after, tally_before, commit }
     }
 
-    /// Waits for a batch and reports it; one that met somebody else's writes is read, planned and written again.
-    async fn finish(&mut self, mut in_flight: InFlight) -> anyhow::Result<()> {
+    /// Waits for the first batch and reports it. If it has to be planned again, so have those behind it.
+    async fn finish_first(&mut self, in_flight: &mut VecDeque<InFlight>) -> anyhow::Result<()> {
+        let Some(first) = in_flight.pop_front() else { return Ok(()) };
+        if !self.finish(first, in_flight).await? {
+            return Ok(());
+        }
+        // The batches behind it saw that it failed and wrote nothing; their counts began from its old ones.
+        for behind in std::mem::take(in_flight) {
+            let behind = self.again(behind.before, behind.after).await?;
+            self.finish(behind, &mut VecDeque::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a batch and reports it; one that met somebody else's writes is read, planned and written again. Tells
+    /// whether it was.
+    async fn finish(&mut self, mut in_flight: InFlight, behind: &mut VecDeque<InFlight>) -> anyhow::Result<bool> {
         let mut attempts = 0;
         loop {
-            let Some(commit) = in_flight.commit.take() else { return self.report_batch(&in_flight.batch, None) };
-            match commit.await.context("the writing task failed")? {
-                Ok(numbers) => return self.report_batch(&in_flight.batch, Some(&numbers)),
+            let result = match in_flight.commit.take() {
+                None => Ok(None),
+                Some(commit) => commit.await.context("the writing task failed")?.map(Some),
+            };
+            match result {
+                Ok(numbers) => {
+                    self.report_batch(&in_flight.batch, numbers.as_ref())?;
+                    return Ok(attempts > 0);
+                }
                 Err(error @ (StoreError::Conflict | StoreError::Busy(_))) if attempts < ATTEMPTS_MAX => {
                     attempts += 1;
                     tracing::debug!(%error, attempts, "a batch is planned again");
+                    for batch in behind.iter_mut() {
+                        if let Some(commit) = batch.commit.take() {
+                            let _ = commit.await.context("the writing task failed")?;
+                        }
+                    }
                     tokio::time::sleep(pause(attempts)).await;
-                    in_flight = self.again(in_flight).await?;
+                    self.tally = in_flight.tally_before;
+                    self.batches = in_flight.batch.batches_before;
+                    self.turn = Turn::Now;
+                    in_flight = self.again(in_flight.before, in_flight.after).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -279,17 +335,15 @@ impl<'r, 'a> TenantRun<'r, 'a> {
     }
 
     /// Reads and plans the subjects of a batch once more, as the ledger is now.
-    async fn again(&mut self, failed: InFlight) -> anyhow::Result<InFlight> {
-        self.tally = failed.tally_before;
-        self.batches = failed.batch.batches_before;
+    async fn again(&mut self, before: Position, after: Position) -> anyhow::Result<InFlight> {
         let mut view = View::fresh(self.runner.store);
         self.issue_date = self.read_issue_date(&mut view).await?;
         let mut reader = DueReader::new(&self.work.tenant, self.work.run_date, self.runner.settings.only.clone());
-        reader.seek(&failed.before);
-        let due = reader.next_batch(view.session().await?, usize::MAX, Some(&failed.after)).await?;
+        reader.seek(&before);
+        let due = reader.next_batch(view.session().await?, usize::MAX, Some(&after)).await?;
         view.release().await;
         let subjects = self.plan(due);
-        Ok(self.start(subjects, failed.before, failed.after))
+        Ok(self.start(subjects, before, after))
     }
 
     fn report_batch(&mut self, batch: &Batch, numbers: Option<&Numbers>) -> anyhow::Result<()> {
@@ -391,9 +445,9 @@ impl<'r, 'a> TenantRun<'r, 'a> {
 }
 
 /// Writes a batch; what became of one whose commit was cut off is read, never guessed.
-async fn commit(store: Store, batch: Arc<Batch>) -> Result<Numbers, StoreError> {
+async fn commit(store: Store, batch: Arc<Batch>, turn: Turn) -> Result<Numbers, StoreError> {
     let to_write = batch.clone();
-    let result = store.with_tx(move |tx| Box::pin(async move { tx.apply(&to_write).await })).await;
+    let result = store.with_tx(move |tx| Box::pin(async move { tx.apply(&to_write, turn).await })).await;
     let Err(StoreError::UnknownCommit(_)) = &result else { return result };
     let mut attempts = 0;
     loop {

@@ -1,6 +1,7 @@
 -- The first schema of billday, on SQLite.
 -- Equal to its PostgreSQL twin in number, tables and columns; types differ as SQLite wants: STRICT tables, dates as text, booleans
--- as integers. Instants are microseconds UTC; money is minor units.
+-- as integers. Instants are microseconds UTC; money is minor units. A date is checked to be one (`date()` answers null or
+-- another text for what is none), so that SQLite refuses what PostgreSQL's type refuses.
 
 create table parties (
     tenant_id text not null,
@@ -18,7 +19,7 @@ create table tenants (
     billing_fixed_day integer check (billing_fixed_day between 1 and 28),
     contract_end text not null,
     proration text not null,
-    bill_from text not null,
+    bill_from text not null check (bill_from is date(bill_from)),
     payment_terms_days integer not null,
     tax_mode text not null,
     tax_rate_ppm integer not null check (tax_rate_ppm between 0 and 1000000),
@@ -107,10 +108,10 @@ create table rentals (
     monthly_amount integer not null check (monthly_amount >= 0),
     currency text not null,
     status text not null,
-    start_date text not null,
-    end_date text,
+    start_date text not null check (start_date is date(start_date)),
+    end_date text check (end_date is date(end_date)),
     contract_length integer,
-    ended_on text,
+    ended_on text check (ended_on is date(ended_on)),
     closed_through text,
     product_name text not null,
     serial_number text,
@@ -154,8 +155,8 @@ create table payments (
     tax_rate_ppm integer not null,
     tax_treatment text not null,
     status text not null,
-    issue_date text,
-    due_date text not null,
+    issue_date text check (issue_date is date(issue_date)),
+    due_date text not null check (due_date is date(due_date)),
     series text,
     sequence integer,
     invoice_number text,
@@ -203,14 +204,14 @@ create table invoice_series (
     series text not null,
     first integer not null,
     last integer not null,
-    last_issued_on text not null,
+    last_issued_on text not null check (last_issued_on is date(last_issued_on)),
     primary key (tenant_id, series)
 ) strict;
 
 create table runs (
     tenant_id text not null,
     run_id text not null,
-    run_date text not null,
+    run_date text not null check (run_date is date(run_date)),
     kind text not null,
     requested_by text not null,
     state text not null check (state in ('running', 'completed', 'failed')),
@@ -237,7 +238,7 @@ create index runs_started on runs (started_at);
 
 create table completed_dates (
     tenant_id text not null,
-    run_date text not null,
+    run_date text not null check (run_date is date(run_date)),
     run_id text not null,
     completed_at integer not null,
     primary key (tenant_id, run_date)
@@ -245,7 +246,7 @@ create table completed_dates (
 
 create table outcomes (
     tenant_id text not null,
-    run_date text not null,
+    run_date text not null check (run_date is date(run_date)),
     subject_kind text not null,
     subject_id text not null,
     outcome text not null check (outcome in ('billed', 'already_billed', 'skipped', 'parked')),
@@ -269,7 +270,7 @@ create table arrears (
 
 create table parked (
     tenant_id text not null,
-    run_date text not null,
+    run_date text not null check (run_date is date(run_date)),
     subject_kind text not null,
     subject_id text not null,
     code text not null,

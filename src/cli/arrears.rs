@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 
-use crate::domain::BillingPeriod;
 use crate::domain::calendar::local_date;
-use crate::domain::plan::{LOOK_BACK, Mark};
+use crate::domain::plan::{BadRecord, LOOK_BACK, Mark};
+use crate::domain::{BillingPeriod, Rental, Tenant};
 use crate::store::arrears::ArrearsRow;
 use crate::store::{Session, Store};
 
@@ -64,32 +64,62 @@ pub(super) async fn arrears(app: &App, command: ArrearsCommand) -> anyhow::Resul
 async fn list(app: &App, tenant: Option<String>) -> anyhow::Result<Exit> {
     let Some(store) = app.store_read_only().await? else { return Ok(Exit::Done) };
     let mut session = store.read().await?;
-    let arrears = session.list_arrears(tenant.as_deref(), None).await?;
-    let tenants = session.list_tenants().await?;
-    session.end().await;
-    if arrears.is_empty() {
-        eprintln!("nothing is withheld, confirmed or waived");
-        return Ok(Exit::Done);
+    let mut tenants = session.list_tenants().await?;
+    tenants.retain(|(id, _)| tenant.as_ref().is_none_or(|wanted| wanted == id));
+    let (mut marked, mut never) = (Vec::new(), Vec::new());
+    for (tenant_id, tenant) in tenants {
+        let Ok(tenant) = tenant else { continue };
+        let today = local_date(app.clock.now(), tenant.time_zone);
+        let rows = session.list_arrears(Some(&tenant_id), None).await?;
+        marked.extend(rows.iter().map(|row| cells(row, BillingPeriod::of(today))));
+        let (count, rentals) = session.passed_over(&tenant, today, NEVER_CHARGED_MAX).await?;
+        if count > rentals.len() as u64 {
+            eprintln!("tenant {tenant_id}: {count} rentals were never charged, of which {} are listed", rentals.len());
+        }
+        never.extend(rentals.into_iter().map(|rental| never_charged(&tenant_id, &rental)));
     }
-    let this_period = |tenant_id: &str| {
-        let zone =
-            tenants.iter().find(|(id, _)| id == tenant_id).and_then(|(_, t)| t.as_ref().ok()).map(|t| t.time_zone);
-        BillingPeriod::of(local_date(app.clock.now(), zone.unwrap_or(chrono_tz::UTC)))
-    };
-    let rows: Vec<Vec<String>> = arrears.iter().map(|row| cells(row, this_period(&row.tenant_id))).collect();
-    table::write(&mut std::io::stdout(), &["TENANT", "RENTAL", "PERIOD", "STATE", "BY", "REASON"], &rows)?;
+    session.end().await;
+    let mut out = std::io::stdout();
+    if marked.is_empty() {
+        eprintln!("nothing is withheld, confirmed or waived");
+    } else {
+        table::write(&mut out, &["TENANT", "RENTAL", "PERIOD", "STATE", "BY", "REASON"], &marked)?;
+    }
+    if !never.is_empty() {
+        eprintln!(
+            "\nnever charged, although a billing date has gone by since their start; the next billing date charges them, and \
+             `billday run --run-date DATE` one that has gone by:"
+        );
+        table::write(&mut out, &["TENANT", "RENTAL", "CUSTOMER", "START"], &never)?;
+    }
     Ok(Exit::Done)
 }
 
-fn cells(row: &ArrearsRow, now: BillingPeriod) -> Vec<String> {
+/// Rentals of one tenant that are listed as never charged; right after an import there can be many.
+const NEVER_CHARGED_MAX: usize = 100;
+
+fn never_charged(tenant_id: &str, rental: &Rental) -> Vec<String> {
+    vec![tenant_id.to_owned(), rental.rental_id.clone(), rental.customer_id.clone(), rental.start_date.to_string()]
+}
+
+/// The month that it is for a tenant.
+fn this_period(app: &App, tenants: &[(String, Result<Tenant, BadRecord>)], tenant_id: &str) -> BillingPeriod {
+    let tenant = tenants.iter().find(|(id, _)| id == tenant_id).and_then(|(_, tenant)| tenant.as_ref().ok());
+    BillingPeriod::of(local_date(app.clock.now(), tenant.map_or(chrono_tz::UTC, |tenant| tenant.time_zone)))
+}
+
+/// Whether it was withheld for longer than gaps are looked for: no billing date will ask for it again (rule 8).
+fn has_lapsed(row: &ArrearsRow, now: BillingPeriod) -> bool {
     let age = BillingPeriod::parse(&row.billing_period).map_or(0, |period| now.months_after(period));
-    // Withheld for longer than gaps are looked for: no billing date will ask for it again (rule 8).
-    let lapsed = row.state == Mark::Withheld.as_str() && age > LOOK_BACK;
+    row.state == Mark::Withheld.as_str() && age > LOOK_BACK
+}
+
+fn cells(row: &ArrearsRow, now: BillingPeriod) -> Vec<String> {
     vec![
         row.tenant_id.clone(),
         row.rental_id.clone(),
         row.billing_period.clone(),
-        if lapsed { "lapsed".to_owned() } else { row.state.clone() },
+        if has_lapsed(row, now) { "lapsed".to_owned() } else { row.state.clone() },
         row.decided_by.clone(),
         row.reason.clone().unwrap_or_default(),
     ]
@@ -108,7 +138,7 @@ async fn decide(app: &App, decision: Decision, tenant: Option<String>) -> anyhow
     let mut session = store.read().await?;
     let having = session.tenants_of_rental(&decision.rental).await?;
     let tenant_id = one_tenant(tenant.as_deref(), &having, &format!("rental {}", decision.rental))?;
-    let periods = periods(&mut session, &tenant_id, &decision).await?;
+    let periods = periods(app, &mut session, &tenant_id, &decision).await?;
     session.end().await;
     let (rental, verb) = (decision.rental.clone(), if decision.mark == Mark::Waived { "waived" } else { "confirmed" });
     write(&store, app, tenant_id, decision, periods.clone()).await?;
@@ -116,12 +146,18 @@ async fn decide(app: &App, decision: Decision, tenant: Option<String>) -> anyhow
     Ok(Exit::Done)
 }
 
-/// The periods that are meant; one that has a line, or that nothing withholds, is refused.
-async fn periods(session: &mut Session, tenant_id: &str, decision: &Decision) -> anyhow::Result<Vec<String>> {
+/// The periods that are meant; one that has a line, or that nothing withholds, is refused. A lapsed one has to be named.
+async fn periods(
+    app: &App,
+    session: &mut Session,
+    tenant_id: &str,
+    decision: &Decision,
+) -> anyhow::Result<Vec<String>> {
     let marked = session.list_arrears(Some(tenant_id), Some(&decision.rental)).await?;
+    let now = this_period(app, &session.list_tenants().await?, tenant_id);
     let withheld: Vec<String> = marked
         .iter()
-        .filter(|row| row.state == Mark::Withheld.as_str())
+        .filter(|row| row.state == Mark::Withheld.as_str() && !has_lapsed(row, now))
         .map(|row| row.billing_period.clone())
         .collect();
     if decision.periods.is_empty() {

@@ -1,11 +1,13 @@
 //! `billday config`: what is set, whether it works, and what could be set.
 
+use std::path::Path;
+
 use clap::Subcommand;
 
 use crate::config::{DEFAULT_TOML, MailTransport};
 use crate::store::{Opened, Store};
 
-use super::{App, Exit};
+use super::{App, Exit, Wrong};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
@@ -51,12 +53,27 @@ async fn check(app: &App) -> anyhow::Result<()> {
         MailTransport::None => println!("mail: none is sent; invoices stay in the outbox"),
         MailTransport::Folder => {
             let folder = &app.config.mail.folder;
+            try_folder(folder)?;
             crate::mail::check_address(&app.config.mail.from)
-                .map_err(|why| super::Wrong(format!("mail.from {}: {why}", app.config.mail.from)))?;
+                .map_err(|why| Wrong(format!("mail.from {}: {why}", app.config.mail.from)))?;
             println!("mail: written as files to {}, from {}", folder.display(), app.config.mail.from);
         }
     }
     Ok(())
+}
+
+/// Tries whether mails can be written, and leaves nothing behind.
+fn try_folder(folder: &Path) -> anyhow::Result<()> {
+    let place = if folder.exists() { folder } else { folder.parent().unwrap_or(folder) };
+    let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+    let tried =
+        if place.is_dir() { tempfile::tempfile_in(place) } else { Err(std::io::ErrorKind::NotADirectory.into()) };
+    match tried {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Wrong(format!("mail.folder {}: mails cannot be written there: {error}", folder.display())).into())
+        }
+    }
 }
 
 fn count(tenants: usize) -> String {

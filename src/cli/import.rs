@@ -25,7 +25,11 @@ pub(super) async fn import(app: &App, args: ImportArgs) -> anyhow::Result<Exit> 
         Ok(summary) => {
             store.close().await;
             summary.warning_lines().for_each(|warning| eprintln!("{warning}"));
-            println!("{summary}");
+            if summary.is_empty() {
+                eprintln!("{summary}");
+            } else {
+                println!("{summary}");
+            }
             Ok(Exit::Done)
         }
         Err(ImportError::Store(error)) => Err(error.into()),

@@ -8,7 +8,7 @@ use crate::domain::message::MailState;
 use crate::store::Store;
 use crate::store::outbox::{MailFilter, OutboxMail, Retry};
 
-use super::{App, Exit, Wrong, one_tenant, table};
+use super::{App, Exit, Wrong, one_tenant, table, words};
 
 #[derive(Subcommand)]
 pub(super) enum OutboxCommand {
@@ -17,8 +17,8 @@ pub(super) enum OutboxCommand {
         /// Only this tenant
         #[arg(long, value_name = "ID")]
         tenant: Option<String>,
-        /// Only this state: pending, sending, sent, failed, undeliverable
-        #[arg(long, value_name = "STATE", value_parser = state_argument)]
+        /// Only mails of this state
+        #[arg(long, value_name = "STATE", value_parser = words(MailState::WORDS, MailState::parse))]
         state: Option<MailState>,
         /// How many at the most
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
@@ -40,10 +40,6 @@ pub(super) enum OutboxCommand {
     },
 }
 
-fn state_argument(text: &str) -> Result<MailState, String> {
-    MailState::parse(text).ok_or_else(|| format!("one of {}", MailState::WORDS.join(", ")))
-}
-
 pub(super) async fn outbox(app: &App, command: OutboxCommand) -> anyhow::Result<Exit> {
     match command {
         OutboxCommand::List { tenant, state, limit } => {
@@ -52,6 +48,9 @@ pub(super) async fn outbox(app: &App, command: OutboxCommand) -> anyhow::Result<
             if mails.is_empty() {
                 eprintln!("no such mail");
                 return Ok(Exit::Done);
+            }
+            if mails.len() as i64 == limit {
+                eprintln!("there may be more: --limit {limit} was reached");
             }
             write(&mails)
         }
@@ -65,13 +64,18 @@ pub(super) async fn outbox(app: &App, command: OutboxCommand) -> anyhow::Result<
         }
         OutboxCommand::Send => {
             let store = app.store().await?;
+            if app.config.mail.transport == MailTransport::None {
+                return Err(Wrong("mail.transport is \"none\": mails stay in the outbox".to_owned()).into());
+            }
             let report = send_waiting(app, &store).await?;
-            println!(
-                "{} sent, {} failed, {} still waiting",
-                report.counts.sent, report.counts.failed, report.counts.waiting
-            );
             store.close().await;
-            Ok(Exit::Done)
+            println!("{} sent, {} failed", report.counts.sent, report.counts.failed);
+            // Why was told already.
+            if report.stopped.is_some() {
+                anyhow::bail!("the mails that are left could not be sent")
+            } else {
+                Ok(Exit::Done)
+            }
         }
         OutboxCommand::Retry { payment, tenant } => retry(app, payment, tenant).await,
     }
@@ -131,13 +135,14 @@ async fn retry(app: &App, payment: String, tenant: Option<String>) -> anyhow::Re
     let (id, now) = (payment.clone(), app.now_micros());
     let retry = store.with_tx(move |tx| Box::pin(async move { tx.retry_mail(&tenant_id, &id, now).await })).await?;
     match retry {
-        Some(Retry::Queued(address)) => println!("the mail for {payment} waits to be sent to {address}"),
+        Some(Retry::Queued(address)) => eprintln!("sending the mail for {payment} to {address}"),
         Some(Retry::NoAddress) => {
             return Err(Wrong("the customer still has no address: import one first".to_owned()).into());
         }
         Some(Retry::NotNeeded(state)) => println!("the mail for {payment} is {}: nothing to retry", state.as_str()),
         None => return Err(Wrong(format!("there is no mail for a payment {payment}")).into()),
     }
-    send_waiting(app, &store).await?;
+    let report = send_waiting(app, &store).await?;
+    println!("{} sent, {} failed", report.counts.sent, report.counts.failed);
     Ok(Exit::Done)
 }

@@ -138,7 +138,12 @@ async fn find(store: &Store, which: Which) -> anyhow::Result<ParkedRow> {
     found.retain(|parked| kind.is_none_or(|kind| parked.subject().kind == kind));
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(Wrong(format!("{} is not parked; `billday parked list` shows what is", which.subject)).into()),
+        0 => {
+            let on = which.run_date.map(|date| format!(" on {date}")).unwrap_or_default();
+            let message =
+                format!("{} is not parked{on}; `billday parked list` shows what is, and on which date", which.subject);
+            Err(Wrong(message).into())
+        }
         _ => {
             let several: Vec<String> =
                 found.iter().map(|p| format!("{} on {} (tenant {})", p.subject(), p.run_date, p.tenant_id)).collect();

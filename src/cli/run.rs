@@ -1,12 +1,14 @@
 //! `billday run`, and the way that retries and the demo share with it.
 
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use chrono::NaiveDate;
 use clap::Args;
+use clap::builder::TypedValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::domain::Tenant;
@@ -14,7 +16,7 @@ use crate::render::report::{ReportFormat, ReportWriter};
 use crate::run::{DateOutcome, Dates, Progress, Refused, RunSettings, Runner, Schedule, Unwatched};
 use crate::store::Store;
 
-use super::{App, Exit, Wrong, date_argument};
+use super::{App, Exit, Wrong, date_argument, words};
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -34,7 +36,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "ID")]
     tenant: Vec<String>,
     /// How the report is written
-    #[arg(long, value_name = "FORMAT", value_parser = report_format, default_value = "table")]
+    #[arg(long, value_name = "FORMAT", value_parser = report_format(), default_value = "table")]
     format: ReportFormat,
     /// Write the report to a file; standard output stays empty
     #[arg(long, value_name = "FILE")]
@@ -47,8 +49,9 @@ pub(super) struct RunArgs {
     no_send: bool,
 }
 
-pub(super) fn report_format(text: &str) -> Result<ReportFormat, String> {
-    ReportFormat::parse(text).ok_or_else(|| format!("one of {}", ReportFormat::WORDS.join(", ")))
+/// Shows in the help which formats there are.
+pub(super) fn report_format() -> impl TypedValueParser<Value = ReportFormat> {
+    words(ReportFormat::WORDS, ReportFormat::parse)
 }
 
 pub(super) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
@@ -77,10 +80,12 @@ pub(super) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     }
     let exit = bill(app, &store, &schedule, settings, !args.no_send, output.writer()).await?;
     store.close().await;
+    // The others were billed: their report is kept.
+    let exit = output.keep(exit)?;
     if tenants.broken > 0 {
         anyhow::bail!("{} of the tenants could not be run, see above", tenants.broken);
     }
-    output.keep(exit)
+    Ok(exit)
 }
 
 /// How a run is made when nothing else was said.
@@ -226,52 +231,92 @@ async fn is_expected(app: &App, store: &Store, schedule: &Schedule, settings: &R
     Ok(found == *expected)
 }
 
-/// Where the report goes: standard output, or a file that appears only when it is whole.
-struct Output {
-    file: Option<(PathBuf, tempfile::NamedTempFile)>,
-    stdout: std::io::Stdout,
+/// Where the report goes: standard output, a device or pipe, or a file that appears only when it is whole.
+enum Output {
+    Stdout(Patient),
+    Device(std::fs::File),
+    File(PathBuf, tempfile::NamedTempFile),
 }
 
 impl Output {
     /// Opens it before anything is done, so that an unwritable place costs nothing.
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let file = match path {
-            None => None,
-            Some(path) => {
-                let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let temporary = tempfile::Builder::new().permissions(report_permissions()).tempfile_in(folder);
-                let temporary = temporary
-                    .map_err(|error| Wrong(format!("the report cannot be written to {}: {error}", path.display())))?;
-                if path.is_dir() {
-                    return Err(
-                        Wrong(format!("the report cannot be written to {}: it is a folder", path.display())).into()
-                    );
-                }
-                Some((path.to_owned(), temporary))
+        let Some(path) = path else { return Ok(Self::Stdout(Patient::default())) };
+        let refused = |why: String| Wrong(format!("the report cannot be written to {}: {why}", path.display()));
+        // What a link leads to is written, not the link.
+        let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let present = std::fs::metadata(&place).ok();
+        match &present {
+            Some(file) if file.is_dir() => return Err(refused("it is a folder".to_owned()).into()),
+            Some(file) if !file.is_file() => {
+                let device = std::fs::OpenOptions::new().write(true).open(&place);
+                return Ok(Self::Device(device.map_err(|error| refused(error.to_string()))?));
             }
-        };
-        Ok(Self { file, stdout: std::io::stdout() })
+            _ => {}
+        }
+        let folder = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(refused(format!("there is no folder {}", folder.display())).into());
+        }
+        // A new file is as open as any that a program makes; one that was there stays as it was.
+        let permissions = present.map_or_else(|| PermissionsExt::from_mode(0o666), |file| file.permissions());
+        let temporary = tempfile::Builder::new().permissions(permissions).tempfile_in(folder);
+        let temporary = temporary.map_err(|error| refused(error.kind().to_string()))?;
+        Ok(Self::File(place, temporary))
     }
 
     fn writer(&mut self) -> &mut dyn Write {
-        match &mut self.file {
-            Some((_, file)) => file,
-            None => &mut self.stdout,
+        match self {
+            Self::Stdout(stdout) => stdout,
+            Self::Device(device) => device,
+            Self::File(_, file) => file,
         }
     }
 
+    /// Lets the whole report appear, and points to what in it needs a person: nobody may look at a file.
     fn keep(self, exit: Exit) -> anyhow::Result<Exit> {
-        if let Some((path, file)) = self.file {
-            file.persist(&path).with_context(|| format!("the report cannot be written to {}", path.display()))?;
+        match self {
+            Self::Stdout(_) | Self::Device(_) => {}
+            Self::File(path, file) => {
+                file.persist(&path).with_context(|| format!("the report cannot be written to {}", path.display()))?;
+                if exit == Exit::NeedsPerson {
+                    eprintln!("something needs a person: see {}", path.display());
+                }
+            }
         }
         Ok(exit)
     }
 }
 
-/// As for any file that a program makes; a temporary one would be for its owner alone.
-fn report_permissions() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::Permissions::from_mode(0o644)
+/// Standard output, which may be closed by somebody who has seen enough (`| head`): billing goes on all the same.
+#[derive(Default)]
+struct Patient {
+    closed: bool,
+}
+
+impl Patient {
+    fn forgive<T>(&mut self, result: std::io::Result<T>, instead: T) -> std::io::Result<T> {
+        match result {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(instead)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.closed {
+            return Ok(bytes.len());
+        }
+        self.forgive(std::io::stdout().write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.forgive(std::io::stdout().flush(), ())
+    }
 }
 
 /// A progress bar on standard error.
@@ -299,7 +344,7 @@ impl Progress for Bar {
 
     fn begin(&self, tenant_id: &str, run_date: NaiveDate, due: u64) {
         self.clear();
-        let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} due, {per_sec}, {eta} left");
+        let style = ProgressStyle::with_template("{msg} [{bar:20}] {pos}/{len}, {eta} left");
         let bar = ProgressBar::new(due).with_message(format!("{tenant_id} {run_date}"));
         if let Ok(mut shown) = self.0.lock() {
             *shown = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 
 use crate::clock;
-use crate::domain::plan::{BadRecord, Problem, ProblemCode, SkipCode, Withheld};
+use crate::domain::plan::{BadRecord, PlanHasher, Problem, ProblemCode, SkipCode, Withheld};
 use crate::domain::report::{RunReport, TenantReport};
 use crate::domain::{BillingPeriod, Currency, Subject, SubjectKind};
 use crate::render::payment::WirePayment;
@@ -32,7 +32,7 @@ pub(super) enum RunsCommand {
     Show {
         /// As `runs list` shows it
         id: String,
-        #[arg(long, value_name = "FORMAT", value_parser = report_format, default_value = "table")]
+        #[arg(long, value_name = "FORMAT", value_parser = report_format(), default_value = "table")]
         format: ReportFormat,
     },
 }
@@ -41,14 +41,14 @@ pub(super) async fn runs(app: &App, command: RunsCommand) -> anyhow::Result<Exit
     let Some(store) = app.store_read_only().await? else { return Ok(Exit::Done) };
     let mut session = store.read().await?;
     match command {
-        RunsCommand::List { tenant, limit } => list(&mut session, tenant.as_deref(), limit).await?,
-        RunsCommand::Show { id, format } => show(&mut session, &id, format).await?,
+        RunsCommand::List { tenant, limit } => list(&mut session, tenant.as_deref(), limit, app.now_micros()).await?,
+        RunsCommand::Show { id, format } => show(&mut session, &id, format, app.now_micros()).await?,
     }
     session.end().await;
     Ok(Exit::Done)
 }
 
-async fn list(session: &mut Session, tenant: Option<&str>, limit: i64) -> anyhow::Result<()> {
+async fn list(session: &mut Session, tenant: Option<&str>, limit: i64, now: i64) -> anyhow::Result<()> {
     let runs = session.list_runs(tenant, limit).await?;
     if runs.is_empty() {
         eprintln!("there was no run yet");
@@ -57,11 +57,11 @@ async fn list(session: &mut Session, tenant: Option<&str>, limit: i64) -> anyhow
     let heading = [
         "RUN", "TENANT", "DATE", "KIND", "STARTED", "TOOK", "STATE", "BILLED", "ALREADY", "PARKED", "WITHHELD", "TOTAL",
     ];
-    let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = runs.iter().map(|run| row(run, now)).collect();
     Ok(table::write(&mut std::io::stdout(), &heading, &rows)?)
 }
 
-fn row(run: &RunRow) -> Vec<String> {
+fn row(run: &RunRow, now: i64) -> Vec<String> {
     let totals = parse_totals(&run.totals);
     let totals = totals.iter().map(|(code, totals)| match Currency::from_code(code) {
         // Sums of many payments can exceed what one amount may be; then they are told in minor units.
@@ -78,7 +78,7 @@ fn row(run: &RunRow) -> Vec<String> {
         run.subject.clone().map_or_else(|| run.kind.clone(), |subject| format!("{} {subject}", run.kind)),
         instant(run.started_at),
         run.finished_at.map_or_else(|| "-".to_owned(), |end| duration(end - run.started_at)),
-        state(run),
+        state(run, now),
         run.billed.to_string(),
         run.already_billed.to_string(),
         run.parked.to_string(),
@@ -87,10 +87,15 @@ fn row(run: &RunRow) -> Vec<String> {
     ]
 }
 
-fn state(run: &RunRow) -> String {
+/// A run writes something every few seconds; one that is silent for longer was cut off.
+const SILENT_MICROS: i64 = 60 * 1_000_000;
+
+fn state(run: &RunRow, now: i64) -> String {
     match (&run.error, run.state.as_str()) {
         (Some(error), state) => format!("{state}: {error}"),
-        (None, "running") => format!("running, last sign of life {}", instant(run.beat_at)),
+        (None, "running") if now - run.beat_at > SILENT_MICROS => {
+            format!("interrupted, last sign of life {}", instant(run.beat_at))
+        }
         (None, state) => state.to_owned(),
     }
 }
@@ -103,7 +108,7 @@ fn duration(micros: i64) -> String {
     format!("{}.{:03} s", micros / 1_000_000, micros / 1_000 % 1_000)
 }
 
-async fn show(session: &mut Session, id: &str, format: ReportFormat) -> anyhow::Result<()> {
+async fn show(session: &mut Session, id: &str, format: ReportFormat, now: i64) -> anyhow::Result<()> {
     let runs = session.find_run(id).await?;
     if runs.is_empty() {
         return Err(Wrong(format!("there is no run {id}; `billday runs list` shows them")).into());
@@ -116,6 +121,8 @@ async fn show(session: &mut Session, id: &str, format: ReportFormat) -> anyhow::
         .collect();
     let mut tenants = Vec::new();
     let mut spools = Vec::new();
+    // Of all tenants together, as the run told it; each tenant's own is on record.
+    let mut hasher = PlanHasher::default();
     for run in &runs {
         eprintln!(
             "run {} of tenant {} for {} by {}, {}, {}",
@@ -124,16 +131,12 @@ async fn show(session: &mut Session, id: &str, format: ReportFormat) -> anyhow::
             run.run_date,
             run.requested_by,
             instant(run.started_at),
-            state(run)
+            state(run, now)
         );
         tenants.push(tenant_report(session, run, names.get(&run.tenant_id).cloned().unwrap_or_default()).await?);
-        spools.push(payments(session, run, format).await?);
+        spools.push(payments(session, run, format, &mut hasher).await?);
     }
-    let plan_hash = match &runs[..] {
-        [run] => run.plan_hash.clone().unwrap_or_default(),
-        // Each tenant's own hash is on record; the command's hash covered all of them.
-        several => several.iter().filter_map(|run| run.plan_hash.clone()).collect::<Vec<_>>().join("+"),
-    };
+    let plan_hash = hasher.finish();
     let run_date = runs.first().map(|run| run.run_date);
     let report = RunReport { dry_run: false, plan_hash, run_date, tenants };
     let mut out = std::io::stdout();
@@ -142,7 +145,12 @@ async fn show(session: &mut Session, id: &str, format: ReportFormat) -> anyhow::
     writer.finish()
 }
 
-async fn payments(session: &mut Session, run: &RunRow, format: ReportFormat) -> anyhow::Result<PaymentSpool> {
+async fn payments(
+    session: &mut Session,
+    run: &RunRow,
+    format: ReportFormat,
+    hasher: &mut PlanHasher,
+) -> anyhow::Result<PaymentSpool> {
     let mut spool = format.spool();
     let mut after = PaymentPosition::default();
     loop {
@@ -151,6 +159,7 @@ async fn payments(session: &mut Session, run: &RunRow, format: ReportFormat) -> 
             return Ok(spool);
         }
         for stored in page {
+            hasher.add(&run.tenant_id, &stored.payment);
             let created_at = clock::instant(stored.created_at).unwrap_or_default();
             spool.push_with(|| {
                 WirePayment::new(&run.tenant_id, &stored.payment, stored.invoice_number.as_deref(), created_at)
@@ -199,7 +208,11 @@ fn parked(row: &OutcomeRow) -> Option<(Subject, Problem)> {
     let records = records
         .into_iter()
         .map(|mut record| BadRecord {
-            kind: if record.get("kind").is_some_and(|kind| kind == "customer") { "customer" } else { "rental" },
+            kind: match record.get("kind").map(String::as_str) {
+                Some("customer") => "customer",
+                Some("group") => "group",
+                _ => "rental",
+            },
             id: record.remove("id").unwrap_or_default(),
             field: record.remove("field").unwrap_or_default(),
             value: record.remove("value").unwrap_or_default(),

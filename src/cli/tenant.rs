@@ -22,6 +22,7 @@ pub(super) async fn tenant(app: &App, command: TenantCommand) -> anyhow::Result<
     session.end().await;
     let mut out = std::io::stdout();
     match command {
+        TenantCommand::List if tenants.is_empty() => eprintln!("there is no tenant yet"),
         TenantCommand::List => {
             let rows: Vec<Vec<String>> = tenants
                 .iter()

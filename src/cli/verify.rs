@@ -17,6 +17,9 @@ pub(super) struct VerifyArgs {
     /// How the verdict is written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: VerdictFormat,
+    /// Name the checks that passed too; JSON always does
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,13 +45,13 @@ pub(super) async fn verify(app: &App, args: VerifyArgs) -> anyhow::Result<Exit> 
     }
     let mut out = std::io::stdout().lock();
     match args.format {
-        VerdictFormat::Text => write_text(&audit, &mut out)?,
+        VerdictFormat::Text => write_text(&audit, args.verbose, &mut out)?,
         VerdictFormat::Json => writeln!(out, "{}", to_json(&audit))?,
     }
     Ok(if audit.violations.is_empty() { Exit::Done } else { Exit::Violation })
 }
 
-fn write_text(audit: &Audit, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_text(audit: &Audit, verbose: bool, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         out,
         "Looked at {}, {}, {}, {} and {}.\n",
@@ -58,8 +61,13 @@ fn write_text(audit: &Audit, out: &mut dyn Write) -> std::io::Result<()> {
         counted(audit.completed_dates, "completed date"),
         counted(audit.outcomes, "outcome"),
     )?;
-    for passed in &audit.passed {
+    let hint = if verbose { "" } else { " (--verbose names them)" };
+    writeln!(out, "{} passed{hint}.", counted(audit.passed.len() as i64, "check"))?;
+    for passed in audit.passed.iter().filter(|_| verbose) {
         writeln!(out, "OK        {}", passed.what)?;
+    }
+    if !audit.violations.is_empty() {
+        writeln!(out)?;
     }
     for violation in &audit.violations {
         writeln!(out, "VIOLATED  {}", violation.what)?;
@@ -72,11 +80,19 @@ fn write_text(audit: &Audit, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "          {}", information.what)?;
         write_rows(information, out)?;
     }
-    match audit.violations.len() {
-        0 => writeln!(out, "\nProved: nothing twice, nothing missed, sums agree, numbers are gapless."),
-        violated => writeln!(
-            out,
-            "\nREFUTED: {violated} of {} checks are violated. The ledger needs a person before anything else is billed.",
+    writeln!(out, "\n{}", verdict(audit))
+}
+
+/// The last line; it claims no more than was proved.
+fn verdict(audit: &Audit) -> String {
+    match (audit.violations.len(), audit.dates_not_provable()) {
+        (0, 0) => "Proved: nothing twice, nothing missed, sums agree, numbers are gapless.".to_owned(),
+        (0, dates) => format!(
+            "Proved: nothing twice, sums agree, numbers are gapless; nothing missed on the dates that can still be proved \
+             ({dates} cannot: see above)."
+        ),
+        (violated, _) => format!(
+            "REFUTED: {violated} of {} checks are violated. The ledger needs a person before anything else is billed.",
             violated + audit.passed.len()
         ),
     }
@@ -105,6 +121,7 @@ fn to_json(audit: &Audit) -> Value {
     json!({
         "schema": "billday.verify/1",
         "proved": audit.violations.is_empty(),
+        "datesNotProvable": audit.dates_not_provable(),
         "lookedAt": {
             "tenants": audit.tenants,
             "payments": audit.payments,

@@ -59,6 +59,16 @@ pub fn invoice_number(series: &str, sequence: i64) -> String {
     number
 }
 
+/// A series as people name it, `INV-2026-…`: what its numbers fill in is left open.
+pub fn series_name(series: &str) -> String {
+    pieces(series)
+        .map(|piece| match piece {
+            Piece::Field(field) if sequence_width(field).is_some() => "…",
+            Piece::Field(text) | Piece::Text(text) => text,
+        })
+        .collect()
+}
+
 enum Piece<'a> {
     Text(&'a str),
     Field(&'a str),
@@ -104,6 +114,7 @@ mod tests {
         assert_eq!(format.series(2026), "INV-2026-{seq:06}");
         assert_eq!(invoice_number(&format.series(2026), 42), "INV-2026-000042");
         assert_eq!(invoice_number(&format.series(2026), 12_345_678), "INV-2026-12345678");
+        assert_eq!(series_name(&format.series(2026)), "INV-2026-…");
         let format = NumberFormat::parse("Ä{seq}/é").unwrap();
         assert_eq!(format.series(2026), format.series(2027));
         assert_eq!(invoice_number(&format.series(2026), 7), "Ä7/é");

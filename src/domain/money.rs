@@ -45,6 +45,15 @@ impl Currency {
     pub fn format(self, minor: i64) -> String {
         Decimal::new(minor, self.digits()).to_string()
     }
+
+    /// Writes a sum as [`format`](Self::format) does; it may be wider than any one amount.
+    pub fn format_sum(self, minor: i128) -> String {
+        let digits = self.digits() as usize;
+        let sign = if minor < 0 { "-" } else { "" };
+        let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
+        let (whole, fraction) = text.split_at(text.len() - digits);
+        if digits == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    }
 }
 
 impl std::fmt::Display for Currency {
@@ -189,6 +198,15 @@ mod tests {
         assert_eq!(currency("KWD").format(377_000), "377.000");
         assert_eq!(currency("EUR").format(5), "0.05");
         assert_eq!(currency("EUR").format(i64::MAX), "92233720368547758.07");
+    }
+
+    #[test]
+    fn a_sum_may_be_wider_than_any_amount() {
+        assert_eq!(currency("EUR").format_sum(i128::from(i64::MAX) * 10), "922337203685477580.70");
+        assert_eq!(currency("EUR").format_sum(5), "0.05");
+        assert_eq!(currency("EUR").format_sum(-5), "-0.05");
+        assert_eq!(currency("JPY").format_sum(377), "377");
+        assert_eq!(currency("KWD").format_sum(377_000), "377.000");
     }
 
     #[test]

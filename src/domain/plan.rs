@@ -236,6 +236,8 @@ pub struct Parked {
     pub problem: Problem,
     /// Rental and period of each line that would have been made.
     pub charges: Vec<(String, BillingPeriod)>,
+    /// Rentals that cannot be read: what they owe is not known, but the period is what a person decides about.
+    pub unread: Vec<String>,
 }
 
 /// The gaps of one rental that wait for a person.
@@ -298,11 +300,12 @@ fn outcome(
     skip: Option<SkipCode>,
     withheld: bool,
 ) -> Outcome {
+    let bad: Vec<BadRecord> = due.rentals.iter().filter_map(|r| r.as_ref().err().cloned()).collect();
     let park = |problem| {
         let charges = charges.iter().map(|c| (c.rental.rental_id.clone(), c.period)).collect();
-        Outcome::Parked(Parked { problem, charges })
+        let unread = due.rentals.iter().filter_map(|r| r.as_ref().err().map(|bad| bad.id.clone())).collect();
+        Outcome::Parked(Parked { problem, charges, unread })
     };
-    let bad: Vec<BadRecord> = due.rentals.iter().filter_map(|r| r.as_ref().err().cloned()).collect();
     if !bad.is_empty() {
         return park(invalid(bad));
     }

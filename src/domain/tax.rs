@@ -49,13 +49,10 @@ impl TaxRule {
     /// the price is charged as it stands in either mode.
     pub fn apply(self, prices: &[i64]) -> Option<Taxed> {
         let sum = prices.iter().map(|&p| i128::from(p)).sum::<i128>();
-        let rate = i128::from(self.rate_ppm);
-        let (subtotal, tax) = match self.mode {
-            TaxMode::Exclusive => (sum, divide_half_away(sum.checked_mul(rate)?, MILLION)),
-            TaxMode::Inclusive => {
-                let tax = divide_half_away(sum.checked_mul(rate)?, MILLION + rate);
-                (sum - tax, tax)
-            }
+        let tax = self.tax_on(sum)?;
+        let subtotal = match self.mode {
+            TaxMode::Exclusive => sum,
+            TaxMode::Inclusive => sum - tax,
         };
         let (subtotal, tax_amount) = (i64::try_from(subtotal).ok()?, i64::try_from(tax).ok()?);
         let total = subtotal.checked_add(tax_amount)?;
@@ -68,6 +65,16 @@ impl TaxRule {
             })
             .collect();
         Some(Taxed { subtotal, tax_amount, total, lines })
+    }
+
+    /// The tax on a sum of prices, net or gross as the mode says; neither it nor the rate is negative.
+    pub fn tax_on(self, sum: i128) -> Option<i128> {
+        let rate = i128::from(self.rate_ppm);
+        let whole = match self.mode {
+            TaxMode::Exclusive => MILLION,
+            TaxMode::Inclusive => MILLION + rate,
+        };
+        Some(divide_half_away(sum.checked_mul(rate)?, whole))
     }
 }
 

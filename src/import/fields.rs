@@ -9,9 +9,9 @@ use chrono_tz::Tz;
 
 use crate::domain::Currency;
 use crate::domain::calendar::{BillingPeriod, parse_date, parse_instant, parse_local_date};
-use crate::domain::money::parse_scaled;
+use crate::domain::money::{AMOUNT_MAJOR_MAX, NumberError, parse_scaled};
 
-use super::value::{Object, Value, get, short};
+use super::value::{Object, Value, get, meant, short};
 
 /// Longest ids, mails, notes and other texts, in characters.
 pub(super) const ID_MAX: usize = 128;
@@ -89,9 +89,15 @@ impl<'a> Fields<'a> {
     /// Notes a value that must be there and is not, unless something was wrong with it anyway.
     pub(super) fn required<T: Default>(&mut self, name: &str, value: Option<T>) -> T {
         if value.is_none() && self.value(name).is_none() {
-            self.fault(name, "is missing");
+            self.missing(name);
         }
         value.unwrap_or_default()
+    }
+
+    /// Notes that a field is missing, with the one that may be meant by it.
+    pub(super) fn missing(&mut self, name: &str) {
+        let meant = meant(self.object.iter().map(|(name, _)| name.as_str()), name);
+        self.fault(name, format!("is missing{meant}"));
     }
 
     fn bounded_text(&mut self, name: &str, max: usize, lines: bool) -> Option<String> {
@@ -169,7 +175,11 @@ impl<'a> Fields<'a> {
         match currency.parse_amount(text) {
             Ok(minor) => Some(minor),
             Err(error) => {
-                self.fault(name, format!("{} {error} (in {currency})", short(text)));
+                let most = match error {
+                    NumberError::TooLarge => format!(": the most is {AMOUNT_MAJOR_MAX}"),
+                    _ => String::new(),
+                };
+                self.fault(name, format!("{} {error}{most} (in {currency})", short(text)));
                 None
             }
         }
@@ -178,10 +188,9 @@ impl<'a> Fields<'a> {
     /// A percentage from 0 to 100 in parts per million.
     pub(super) fn percent(&mut self, name: &str) -> Option<i64> {
         let text = self.number_text(name)?;
-        let parsed = parse_scaled(text, 4).map_err(|error| error.to_string());
-        match parsed {
+        match parse_scaled(text, 4) {
             Ok(ppm) if (0..=1_000_000).contains(&ppm) => Some(ppm),
-            Ok(_) => {
+            Ok(_) | Err(NumberError::TooLarge) => {
                 self.fault(name, format!("{} is not between 0 and 100", short(text)));
                 None
             }
@@ -205,23 +214,26 @@ impl<'a> Fields<'a> {
 
     /// A whole number; `15.0` and `1.5e1` are 15, a JSON text is none.
     pub(super) fn whole(&mut self, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
+        self.whole_if(name, |number| range.contains(&number), expected)
+    }
+
+    /// A whole number that is `valid`; `expected` says which are.
+    pub(super) fn whole_if(
+        &mut self,
+        name: &str,
+        valid: impl Fn(i64) -> bool,
+        expected: impl FnOnce() -> String,
+    ) -> Option<i64> {
         let value = self.value(name)?;
         let number = match value {
             Value::Number(text) | Value::Cell(text) => parse_scaled(text, 0).ok(),
             _ => None,
         };
-        let number = number.filter(|number| range.contains(number));
+        let number = number.filter(|number| valid(*number));
         if number.is_none() {
             let hint = if matches!(value, Value::Text(_)) { ", not a text" } else { "" };
-            self.fault(
-                name,
-                format!(
-                    "is {}: expected a whole number from {} to {}{hint}",
-                    value.describe(),
-                    range.start(),
-                    range.end()
-                ),
-            );
+            self.fault(name, format!("is {}: expected {}{hint}", value.describe(), expected()));
         }
         number
     }
@@ -267,6 +279,28 @@ impl<'a> Fields<'a> {
 
     // ------------------------------------------------------------------------------------------------------------ parts
 
+    /// Makes sure that what holds other fields is an object, if it is there: else they would be absent without a word.
+    pub(super) fn object(&mut self, name: &str, shape: &str) -> Option<&'a Object> {
+        match self.value(name)? {
+            Value::Object(object) => Some(object),
+            other => {
+                self.fault(name, format!("is {}: expected an object {shape}", other.describe()));
+                None
+            }
+        }
+    }
+
+    /// Yes or no.
+    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.value(name)? {
+            Value::Bool(flag) => Some(*flag),
+            other => {
+                self.fault(name, format!("is {}: expected true or false", other.describe()));
+                None
+            }
+        }
+    }
+
     /// A list of ids, each once, in order; a CSV cell separates them by `;`. `None` if it is absent or null.
     pub(super) fn ids(&mut self, name: &str) -> Option<Vec<String>> {
         let texts: Vec<&str> = match self.value(name)? {
@@ -311,7 +345,7 @@ impl<'a> Fields<'a> {
                 (!parts.is_empty()).then(|| serde_json::Value::from(parts).to_string())
             }
             other => {
-                self.fault(name, format!("is {}: expected an address", other.describe()));
+                self.fault(name, format!("is {}: expected an address, that is an object or a text", other.describe()));
                 None
             }
         }

@@ -1,10 +1,12 @@
 //! The files of one call, which can be read more than once: what is no regular file is copied aside first.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use super::ImportFile;
 use super::report::Place;
+use super::{ImportError, ImportFile};
 
 pub(super) struct Files(Vec<Source>);
 
@@ -14,7 +16,7 @@ struct Source {
 }
 
 enum Content {
-    Path(std::path::PathBuf),
+    Path(PathBuf),
     /// A pipe's content, in a file without a name.
     Spooled(File),
     Text(String),
@@ -25,14 +27,15 @@ pub(super) struct Opened<'a>(pub Box<dyn Read + 'a>);
 
 impl Files {
     /// Makes sure that each can be read; the error names the one that cannot.
-    pub(super) fn open(files: &[ImportFile]) -> Result<Self, (String, io::Error)> {
+    pub(super) fn open(files: &[ImportFile]) -> Result<Self, ImportError> {
+        refuse_twice(files)?;
         let sources = files.iter().map(|file| match file {
             ImportFile::Text { name, text } => Ok(Source { name: name.clone(), content: Content::Text(text.clone()) }),
             ImportFile::Path(path) => {
                 let name = path.display().to_string();
                 match open(path) {
                     Ok(content) => Ok(Source { name, content }),
-                    Err(error) => Err((name, error)),
+                    Err(error) => Err(ImportError::Unreadable(name, error)),
                 }
             }
         });
@@ -66,7 +69,24 @@ impl Files {
     }
 }
 
-fn open(path: &std::path::Path) -> io::Result<Content> {
+/// Refuses a call that names a file twice, whatever it calls it: each of its records would be there twice.
+fn refuse_twice(files: &[ImportFile]) -> Result<(), ImportError> {
+    let mut known: HashMap<PathBuf, &Path> = HashMap::new();
+    for file in files {
+        let ImportFile::Path(path) = file else { continue };
+        // What has no path of its own, such as a pipe, is known by its name.
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if let Some(first) = known.insert(real, path) {
+            return Err(ImportError::NamedTwice(first.display().to_string(), path.display().to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> io::Result<Content> {
+    if path == Path::new("-") {
+        return Err(io::Error::other("for standard input use /dev/stdin"));
+    }
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {

@@ -39,6 +39,7 @@ use read::{Piece, read};
 use record::{Basics, Context, Record, Refusal, read_record};
 pub use report::{Complaint, Counts, ImportSummary, Warning};
 use report::{Complaints, Place};
+use wording::Worded;
 
 /// Something to import from.
 #[derive(Debug, Clone)]
@@ -79,6 +80,14 @@ impl Kind {
         }
     }
 
+    /// A record of this kind as messages name it; one without an id by its kind alone.
+    fn record(self, id: Option<&str>) -> String {
+        match id {
+            Some(id) => format!("{} '{}'", self.singular(), value::short(id)),
+            None => self.singular().to_owned(),
+        }
+    }
+
     pub fn plural(self) -> &'static str {
         match self {
             Self::Tenant => "tenants",
@@ -109,6 +118,9 @@ pub enum ImportError {
     Refused(Vec<Complaint>, u64),
     #[error("cannot read {0}: {1}")]
     Unreadable(String, std::io::Error),
+    /// One file, by the two names that the call gives it.
+    #[error("{}", report::named_twice(.0, .1))]
+    NamedTwice(String, String),
     #[error("nothing was imported: {0}")]
     Store(StoreError),
 }
@@ -132,8 +144,7 @@ pub async fn import(
     let files = files.to_vec();
     let files = tokio::task::spawn_blocking(move || Files::open(&files))
         .await
-        .map_err(|panicked| ImportError::Store(anyhow!("reading the files failed: {panicked}").into()))?
-        .map_err(|(path, error)| ImportError::Unreadable(path, error))?;
+        .map_err(|panicked| ImportError::Store(anyhow!("reading the files failed: {panicked}").into()))??;
     let job = Arc::new(Job { files, tenant: tenant.map(str::to_owned), now });
     let mut attempt = 1;
     loop {
@@ -272,8 +283,9 @@ impl Work {
     fn word(&self, what: Finding, found: &store::import::Found) -> (Place, Complaint) {
         let place = Place::from_number(found.place);
         let other = found.other.map(Place::from_number).map(|other| self.job.files.name_place(other));
-        let (field, message) = wording::word(what, found, other.as_deref());
-        (place, Complaint { file: self.job.files.name(place.file).to_owned(), line: place.line, field, message })
+        let Worded { record, field, message } = wording::word(what, found, other.as_deref());
+        let file = self.job.files.name(place.file).to_owned();
+        (place, Complaint { file, line: place.line, record, field: field.to_owned(), message })
     }
 
     fn end(self) -> store::Result<ImportSummary> {
@@ -354,7 +366,7 @@ impl<'a> Reader<'a> {
             };
             if let Err(broken) = result {
                 self.report.broken = true;
-                self.complain(Place { file, line: broken.line }, "", broken.message);
+                self.complain(Place { file, line: broken.line }, "", "", broken.message);
             }
         }
         self.flush(1);
@@ -367,7 +379,7 @@ impl<'a> Reader<'a> {
             Piece::Record { line, kind, fields } => (line, kind, fields),
             Piece::Bad { line, field, message } => {
                 if self.pass == Pass::Others {
-                    self.complain(Place { file, line }, &field, message);
+                    self.complain(Place { file, line }, "", &field, message);
                 }
                 return true;
             }
@@ -384,7 +396,8 @@ impl<'a> Reader<'a> {
                 self.flush(CHUNK)
             }
             None if self.pass == Pass::Others => {
-                self.complain(place, "", format!("its fields tell no kind of record: {}", Kind::TOLD_BY));
+                let message = format!("its fields tell no kind of record{}: {}", Kind::meant(&fields), Kind::TOLD_BY);
+                self.complain(place, "", "", message);
                 true
             }
             _ => true,
@@ -410,8 +423,9 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse(&mut self, kind: Kind, place: Place, refusal: Refusal) {
+        let record = kind.record(refusal.id.as_deref());
         for fault in refusal.faults {
-            self.complain(place, &fault.field, fault.message);
+            self.complain(place, &record, &fault.field, fault.message);
         }
         if let (Some(tenant_id), Some(id)) = (refusal.tenant_id, refusal.id) {
             if kind == Kind::Tenant {
@@ -422,9 +436,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn complain(&mut self, place: Place, field: &str, message: String) {
+    fn complain(&mut self, place: Place, record: &str, field: &str, message: String) {
         let file = self.job.files.name(place.file).to_owned();
-        self.report.complaints.push(place, Complaint { file, line: place.line, field: field.to_owned(), message });
+        let (record, field) = (record.to_owned(), field.to_owned());
+        self.report.complaints.push(place, Complaint { file, line: place.line, record, field, message });
     }
 
     /// Hands over what has `enough` records; false if nobody takes it any more.

@@ -14,7 +14,7 @@ pub(super) fn payment_content(fields: &mut Fields<'_>, basics: Basics) -> Paymen
     let currency = fields.currency("currency").unwrap_or(basics.currency);
     let period = fields.period("billingPeriod");
     if period.is_none() && fields.value("billingPeriod").is_none() {
-        fields.fault("billingPeriod", "is missing");
+        fields.missing("billingPeriod");
     }
     let period = period.unwrap_or_else(|| BillingPeriod::of(NaiveDate::default()));
     let subject = subject(fields);
@@ -176,10 +176,7 @@ fn line(
     }
     let amount = inner.amount("amount", currency);
     let period = inner.period("billingPeriod").unwrap_or(payment_period);
-    let arrears = match inner.value("arrears") {
-        Some(Value::Bool(arrears)) => *arrears,
-        _ => false,
-    };
+    let arrears = inner.flag("arrears").unwrap_or(false);
     let line = LineContent {
         rental_id,
         billing_period: period.to_string(),

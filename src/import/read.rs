@@ -11,8 +11,8 @@ use csv::StringRecord;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::Kind;
-use super::source::{LineByLine, Source};
-use super::value::{Object, Value, get, short};
+use super::source::{LineByLine, Quotes, Source};
+use super::value::{NUMBER, Object, Value, get, meant, short};
 
 /// What a file holds, one after the other.
 #[derive(Debug, PartialEq)]
@@ -81,7 +81,10 @@ fn read_json(source: &mut Source<'_>, line: &Cell<u64>, sink: &mut impl Sink) ->
 fn json_message(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-    if error.is_eof() {
+    if error.is_data() {
+        // What the visitors below say of well-formed JSON.
+        message.to_owned()
+    } else if error.is_eof() {
         format!("the file ends too early: {message}")
     } else {
         format!("is not well-formed JSON: {message}")
@@ -131,7 +134,7 @@ impl<'de, S: Sink> Visitor<'de> for Top<'_, S> {
         while let Some(key) = map.next_key::<String>()? {
             match Kind::of_envelope(&key) {
                 // A record that tells its kind may have a field of that name: it is no envelope.
-                Some(kind) if Kind::of_fields(&fields).is_none() => {
+                Some(kind) if Kind::told(&fields).is_none() => {
                     is_envelope = true;
                     map.next_value_seed(List { reading: self.0.reborrow(), kind })?;
                 }
@@ -146,6 +149,13 @@ impl<'de, S: Sink> Visitor<'de> for Top<'_, S> {
 struct List<'a, S> {
     reading: Reading<'a, S>,
     kind: Kind,
+}
+
+impl<S> List<'_, S> {
+    fn no_list<E: de::Error>(&self, value: &Value) -> E {
+        let (key, plural) = (self.kind.envelope(), self.kind.plural());
+        E::custom(format!("{key}: is {}: expected a list of {plural}", value.describe()))
+    }
 }
 
 impl<'de, S: Sink> DeserializeSeed<'de> for List<'_, S> {
@@ -165,6 +175,31 @@ impl<'de, S: Sink> Visitor<'de> for List<'_, S> {
 
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<(), E> {
+        Err(self.no_list(&Value::Bool(value)))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
+        Err(self.no_list(&Value::Number(number.to_string())))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
+        Err(self.no_list(&Value::Number(number.to_string())))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        Err(self.no_list(&Value::Text(text.to_owned())))
+    }
+
+    /// An object, or a number that serde_json hands out as one.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let value = match map.next_key::<String>()? {
+            Some(key) if key == NUMBER => Value::Number(map.next_value()?),
+            _ => Value::Object(Object::new()),
+        };
+        Err(self.no_list(&value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
@@ -203,24 +238,26 @@ impl<'de, S: Sink> DeserializeSeed<'de> for Element<'_, S> {
 fn read_csv(source: &mut Source<'_>, line: &Cell<u64>, sink: &mut impl Sink) -> Result<(), Broken> {
     let header_line = line.get();
     let last_line = Cell::new(header_line);
-    let by_line = LineByLine { source, line: &last_line };
+    let unclosed = Cell::new(None);
+    let by_line = LineByLine { source, line: &last_line, quotes: Quotes::default(), unclosed: &unclosed };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(by_line);
     let mut row = StringRecord::new();
     let broken = |error: csv::Error| Broken { line: line.get(), message: format!("cannot be read as CSV: {error}") };
+    let check_quotes = || match unclosed.get() {
+        None => Ok(()),
+        Some(line) => Err(Broken { line, message: "a quote opens here that is closed nowhere".to_owned() }),
+    };
     if !reader.read_record(&mut row).map_err(broken)? {
         return Ok(());
     }
-    let header = match Header::read(&row) {
-        Ok(header) => header,
-        Err(message) => {
-            sink(Piece::Bad { line: header_line, field: String::new(), message });
-            return Ok(());
-        }
-    };
+    check_quotes()?;
+    // With a bad header no row can be read, and who names their records is not to blame.
+    let header = Header::read(&row).map_err(|message| Broken { line: header_line, message })?;
     loop {
         if !reader.read_record(&mut row).map_err(broken)? {
             return Ok(());
         }
+        check_quotes()?;
         // The parser's own count is off where there are blank lines.
         let line = last_line.get() - row.iter().map(|cell| cell.matches('\n').count() as u64).sum::<u64>();
         if row.iter().all(str::is_empty) {
@@ -242,6 +279,9 @@ fn read_csv(source: &mut Source<'_>, line: &Cell<u64>, sink: &mut impl Sink) -> 
     }
 }
 
+/// What other programs put between cells, with its name.
+const SEPARATORS: [(char, &str); 3] = [(';', "';'"), ('\t', "tabs"), ('|', "'|'")];
+
 /// The first row of a CSV file: which fields the cells are, and what kind of record the rows.
 struct Header {
     /// The path of each column: `tax.mode` has two steps.
@@ -252,14 +292,26 @@ struct Header {
 impl Header {
     fn read(row: &StringRecord) -> Result<Self, String> {
         let names: Vec<&str> = row.iter().map(str::trim).collect();
-        let names_only: Object = names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
-        let Some(kind) = Kind::of_fields(&names_only) else {
-            let shown = short(&names.join(","));
-            return Err(format!("the header '{shown}' tells no kind of record: {}", Kind::TOLD_BY));
+        // A name stands for a value here: the column is there, whatever its cells hold.
+        let named: Object = names.iter().map(|name| ((*name).to_owned(), Value::Cell((*name).to_owned()))).collect();
+        let Some(kind) = Kind::of_fields(&named) else {
+            let header = names.join(",");
+            let shown = short(&header);
+            if let Some((_, other)) = SEPARATORS.into_iter().find(|(c, _)| header.matches(*c).count() >= names.len()) {
+                return Err(format!("the header is '{shown}': cells are separated by commas, not by {other}"));
+            }
+            let meant = Kind::meant(&named);
+            return Err(format!("the header '{shown}' tells no kind of record{meant}: {}", Kind::TOLD_BY));
         };
         let repeated = names.iter().enumerate().find(|(at, name)| !name.is_empty() && names[..*at].contains(name));
         if let Some((_, name)) = repeated {
             return Err(format!("the header has the column '{}' twice", short(name)));
+        }
+        let lacking = kind.needed().iter().filter(|needed| !names.contains(needed));
+        let lacking: Vec<String> =
+            lacking.map(|needed| format!("{needed}{}", meant(names.iter().copied(), needed))).collect();
+        if !lacking.is_empty() {
+            return Err(format!("the header lacks what a {} needs: {}", kind.singular(), lacking.join(", ")));
         }
         Ok(Self { columns: names.iter().map(|name| name.split('.').map(str::to_owned).collect()).collect(), kind })
     }
@@ -314,16 +366,66 @@ impl Kind {
         }
     }
 
-    /// The kind that a record's fields tell, null ones too.
+    /// The envelope's key, as in the public API.
+    fn envelope(self) -> &'static str {
+        match self {
+            Self::Group => "billingGroups",
+            other => other.plural(),
+        }
+    }
+
+    /// The columns without which no row can be read; the tenant of other records may be told with the call.
+    fn needed(self) -> &'static [&'static str] {
+        match self {
+            Self::Tenant => &["tenantId", "name", "currency", "timeZone"],
+            Self::Customer => &["customerId"],
+            Self::Rental => &["rentalId", "customerId", "monthlyAmount", "startDate"],
+            Self::Group => &["billingGroupId", "customerId", "billingDay"],
+            Self::Payment => &["paymentId", "customerId", "billingPeriod", "subtotal"],
+        }
+    }
+
+    /// The fields that tell a kind, null ones too; the first counts.
+    const TELLING: [(&'static str, Self); 5] = [
+        ("paymentId", Self::Payment),
+        ("billingDay", Self::Group),
+        ("monthlyAmount", Self::Rental),
+        ("customerId", Self::Customer),
+        ("tenantId", Self::Tenant),
+    ];
+
+    /// The kind that a record's fields tell by the law.
+    fn told(fields: &Object) -> Option<Self> {
+        Self::TELLING.into_iter().find(|(name, _)| get(fields, name).is_some()).map(|(_, kind)| kind)
+    }
+
+    /// The kind that a record is read as. What names a rental, a group or a charge is no customer and no tenant, but lacks the
+    /// field that tells what it is: it must not replace the customer whom it names.
     pub(super) fn of_fields(fields: &Object) -> Option<Self> {
-        let telling = [
-            ("paymentId", Self::Payment),
-            ("billingDay", Self::Group),
-            ("monthlyAmount", Self::Rental),
-            ("customerId", Self::Customer),
-            ("tenantId", Self::Tenant),
+        let lacking = [
+            ("billingPeriod", Self::Payment),
+            ("subtotal", Self::Payment),
+            ("rentalId", Self::Rental),
+            ("billingGroupId", Self::Group),
         ];
-        telling.into_iter().find(|(name, _)| get(fields, name).is_some()).map(|(_, kind)| kind)
+        let has = |name| match get(fields, name) {
+            None | Some(Value::Null) => false,
+            Some(Value::Text(text)) => !text.is_empty(),
+            Some(_) => true,
+        };
+        match Self::told(fields) {
+            told @ (None | Some(Self::Customer | Self::Tenant)) => {
+                lacking.into_iter().find(|(name, _)| has(name)).map(|(_, kind)| kind).or(told)
+            }
+            told => told,
+        }
+    }
+
+    /// What may be meant by the fields of a record that tell no kind.
+    pub(super) fn meant(fields: &Object) -> String {
+        let names = || fields.iter().map(|(name, _)| name.as_str());
+        let mut all = Self::TELLING.into_iter().map(|(wanted, _)| meant(names(), wanted));
+        all.find(|meant| !meant.is_empty()).unwrap_or_default()
     }
 }
 
@@ -360,8 +462,9 @@ mod tests {
         assert_eq!(lines("[\n  {\n    \"a\": 1\n  },\n\n  {\"a\": 2}\n]\n"), [2, 6]);
         assert_eq!(lines("\u{FEFF}\r\n\r\n{\"a\":1}\r\n{\"a\":2}\r\n\r\n{\"a\":\n3}\r\n"), [3, 4, 6]);
         assert_eq!(lines("{\"a\":1}{\"a\":2}"), [1, 1]);
-        assert_eq!(lines("a,tenantId\n1,T\n\n\"two\nlines\",T\n3,T\n"), [2, 4, 6]);
-        assert_eq!(lines("\r\n\r\na,tenantId\r\n1,T\r\n2,T\r\n\r\n3,T"), [4, 5, 7]);
+        assert_eq!(lines("a,customerId\n1,T\n\n\"two \"\"\nlines\",T\n3,T\n"), [2, 4, 6]);
+        assert_eq!(lines("\r\n\r\na,customerId\r\n1,T\r\n2,T\r\n\r\n3,\"T\""), [4, 5, 7]);
+        assert_eq!(lines("a,customerId\n5\" wide,T\n\"\",T\n\"a\"b\",T\n"), [2, 3, 4]);
     }
 
     #[test]
@@ -374,6 +477,27 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_lacks_the_field_which_tells_its_kind_is_no_customer() {
+        let kind = |json: &str| match serde_json::from_str(json).unwrap() {
+            Value::Object(fields) => Kind::of_fields(&fields),
+            other => panic!("{other:?}"),
+        };
+        for (json, expected) in [
+            (r#"{"rentalId": "R", "customerId": "C", "monthlyamount": 5}"#, Some(Kind::Rental)),
+            (r#"{"rentalId": "R", "customerId": "C", "billingGroupId": "G"}"#, Some(Kind::Rental)),
+            (r#"{"tenantId": "T", "rentalId": "R"}"#, Some(Kind::Rental)),
+            (r#"{"customerId": "C", "billingGroupId": "G"}"#, Some(Kind::Group)),
+            (r#"{"customerId": "C", "billingGroupId": "G", "billingPeriod": "2026-01"}"#, Some(Kind::Payment)),
+            (r#"{"billingGroupId": "G", "monthlyAmount": 5}"#, Some(Kind::Rental)),
+            (r#"{"billingGroupId": "G", "paymentId": "P", "rentalId": "R"}"#, Some(Kind::Payment)),
+            (r#"{"customerId": "C", "rentalId": null, "billingGroupId": "", "rentalIds": []}"#, Some(Kind::Customer)),
+            (r#"{"name": "x"}"#, None),
+        ] {
+            assert_eq!(kind(json), expected, "{json}");
+        }
+    }
+
+    #[test]
     fn a_file_that_breaks_off_or_is_malformed_says_where() {
         for (text, line, message) in [
             ("[{\"a\":1},\n{\"a\":", 2, "ends too early"),
@@ -381,7 +505,21 @@ mod tests {
             ("[{\"a\":1}\n{\"a\":2}]", 2, "not well-formed"),
             ("{\"a\":1}\n{\"a\":2},\n{\"a\":3}", 2, "expected a record"),
             ("{\"a\":NaN}", 1, "not well-formed"),
-            ("{\"rentals\": \"none\"}", 1, "a list of rentals"),
+            ("{\"rentals\": \"none\"}", 1, "rentals: is 'none': expected a list of rentals"),
+            ("{\n\"rentals\": {\"x\": 1}}", 2, "rentals: is an object: expected a list of rentals"),
+            ("{\"billingGroups\": 1.5}", 1, "billingGroups: is 1.5: expected a list of groups"),
+            ("{\"payments\": 15}", 1, "payments: is 15: expected a list of payments"),
+            ("customerId,company\nC1,A\n\nC2,\"B\nC3,C\nC4,D\n", 4, "a quote opens here"),
+            ("customerId,\"company\nC1,A\n", 1, "a quote opens here"),
+            ("customerId;company\nC1;A\n", 1, "cells are separated by commas, not by ';'"),
+            ("customerId\tcompany\nC1\tA\n", 1, "cells are separated by commas, not by tabs"),
+            ("customerid,company\nC1,A\n", 1, "(there is 'customerid': did you mean customerId?)"),
+            (
+                "rentalId,customerId,monthlyamount,startDate\n",
+                1,
+                "the header lacks what a rental needs: monthlyAmount (there is 'monthlyamount': did you mean monthlyAmount?)",
+            ),
+            ("billingGroupId,customerId\n", 1, "the header lacks what a group needs: billingDay"),
         ] {
             let broken = pieces(text).1.unwrap_err();
             assert_eq!(broken.line, line, "{text}: {}", broken.message);
@@ -393,7 +531,10 @@ mod tests {
 
     #[test]
     fn csv_cells_become_nested_fields_lists_and_nulls() {
-        let (pieces, _) = pieces("tenantId,tax.mode,tax.rate,a,b,c\nT,inclusive,19,[],null,\n\nT,x\n,,,,,\n");
+        let (pieces, _) = pieces(
+            "tenantId,name,currency,timeZone,tax.mode,tax.rate,a,b,c\n\
+             T,,,,inclusive,19,[],null,\n\nT,x\n,,,,,,,,\n",
+        );
         let cell = |text: &str| Value::Cell(text.to_owned());
         let fields = vec![
             ("tenantId".to_owned(), cell("T")),

@@ -19,7 +19,7 @@ use crate::store::import::{
 use super::Kind;
 use super::fields::{Fault, Fields};
 use super::payment::payment_content;
-use super::value::{Object, Value, repeated_key};
+use super::value::{Object, Value, get, repeated_key};
 
 /// A tenant's zone and currency: its records cannot be read without them.
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +134,7 @@ fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent 
     if let Some(Err(error)) = format.as_deref().map(NumberFormat::parse) {
         fields.fault("invoiceNumberFormat", error);
     }
+    check_tax(fields);
     let proration = fields.word("proration", &["none", "daily"]);
     if proration.as_deref() == Some("daily") {
         fields.fault("proration", "'daily' is not offered yet: only 'none' (whole months) is");
@@ -169,6 +170,15 @@ fn required_by_name(fields: &mut Fields<'_>, name: &str, value: Option<&str>) ->
     fields.required(name, value.map(str::to_owned))
 }
 
+/// A tax that is no object, or one that says neither, must not be taken for 0 %.
+fn check_tax(fields: &mut Fields<'_>) {
+    const SHAPE: &str = r#"{"mode": "exclusive" or "inclusive", "rate": 0 to 100}"#;
+    let Some(tax) = fields.object("tax", SHAPE) else { return };
+    if !tax.is_empty() && get(tax, "mode").is_none() && get(tax, "rate").is_none() {
+        fields.fault("tax", format!("has neither mode nor rate: expected an object {SHAPE}"));
+    }
+}
+
 /// `startDate`, or an object with the fixed day.
 fn billing_cycle(fields: &mut Fields<'_>) -> Option<i64> {
     match fields.value("billingCycle")? {
@@ -189,11 +199,8 @@ fn billing_cycle(fields: &mut Fields<'_>) -> Option<i64> {
 }
 
 fn payment_terms(fields: &mut Fields<'_>) -> Option<i64> {
-    let days = fields.whole("paymentTermsDays", 0..=i64::from(u16::MAX))?;
-    if !PAYMENT_TERMS_DAYS.contains(&days) {
-        fields.fault("paymentTermsDays", format!("{days} is none of 0, 7, 14, 30"));
-    }
-    Some(days)
+    let expected = || "0, 7, 14 or 30".to_owned();
+    fields.whole_if("paymentTermsDays", |days| PAYMENT_TERMS_DAYS.contains(&days), expected)
 }
 
 fn run_at(fields: &mut Fields<'_>) -> String {
@@ -276,7 +283,8 @@ fn rental_content(fields: &mut Fields<'_>, basics: Basics) -> RentalContent {
 
 /// Months, 1 to 120; 0 is how a download writes an open end.
 fn contract_length(fields: &mut Fields<'_>) -> Option<i64> {
-    fields.whole("contractLength", 0..=120).filter(|months| *months > 0)
+    let expected = || "a whole number from 1 to 120 (0 and empty mean none)".to_owned();
+    fields.whole_if("contractLength", |months| (0..=120).contains(&months), expected).filter(|months| *months > 0)
 }
 
 /// The earliest of a cancellation, return and buyout, in their details or at the top level.
@@ -289,6 +297,13 @@ fn ended_on(fields: &mut Fields<'_>, zone: Tz) -> Option<NaiveDate> {
         "returnedAt",
         "buyoutDate",
     ];
+    for (name, shape) in [
+        ("cancellationDetails", r#"{"cancelledAt": a date}"#),
+        ("earlyReturnDetails", r#"{"returnedAt": a date}"#),
+        ("buyoutDetails", r#"{"buyoutDate": a date}"#),
+    ] {
+        fields.object(name, shape);
+    }
     NAMES.iter().filter_map(|name| fields.date(name, zone)).min()
 }
 

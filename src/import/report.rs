@@ -38,6 +38,8 @@ impl Place {
 pub struct Complaint {
     pub file: String,
     pub line: u64,
+    /// The record's kind and id, such as `rental 'r-7'`; empty if it is not known, or the message names it.
+    pub record: String,
     /// Empty if it is about the whole record.
     pub field: String,
     pub message: String,
@@ -49,8 +51,10 @@ pub type Warning = Complaint;
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.file, self.line)?;
-        if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
+        for part in [&self.record, &self.field] {
+            if !part.is_empty() {
+                write!(f, "{part}: ")?;
+            }
         }
         f.write_str(&self.message)
     }
@@ -94,6 +98,12 @@ pub(super) fn refusal(complaints: &[Complaint], total: u64) -> String {
     lines.join("\n")
 }
 
+/// What to say of one file under two names, which may be equal.
+pub(super) fn named_twice(first: &str, again: &str) -> String {
+    let also = if first == again { String::new() } else { format!(", also as {again}") };
+    format!("the file {first} is named twice{also}: nothing was imported")
+}
+
 /// What became of the records of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -132,6 +142,11 @@ struct Warnings {
 impl ImportSummary {
     pub fn counts(&self, kind: Kind) -> Counts {
         self.counts[kind as usize]
+    }
+
+    /// Whether the files held no record at all.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|counts| counts.total() == 0)
     }
 
     /// The warnings that are named, up to 20 of a sort.
@@ -225,7 +240,8 @@ mod tests {
     use super::*;
 
     fn complaint(line: u64) -> (Place, Complaint) {
-        let complaint = Complaint { file: "a".into(), line, field: "b".into(), message: "is bad".into() };
+        let record = if line == 20 { "rental 'r'".into() } else { String::new() };
+        let complaint = Complaint { file: "a".into(), line, record, field: "b".into(), message: "is bad".into() };
         (Place { file: 0, line }, complaint)
     }
 
@@ -238,7 +254,7 @@ mod tests {
         }
         let text = refusal(&complaints.first, complaints.total);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!((lines[0], lines[19]), ("a:1: b: is bad", "a:20: b: is bad"));
+        assert_eq!((lines[0], lines[19]), ("a:1: b: is bad", "a:20: rental 'r': b: is bad"));
         assert_eq!(lines[20..], ["and 5 more", "nothing was imported"]);
     }
 

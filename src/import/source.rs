@@ -130,18 +130,67 @@ impl Read for Source<'_> {
 pub(super) struct LineByLine<'s, 'a> {
     pub source: &'s mut Source<'a>,
     pub line: &'s Cell<u64>,
+    pub quotes: Quotes,
+    /// Once the end is reached: the line of a quote that nothing closed.
+    pub unclosed: &'s Cell<Option<u64>>,
+}
+
+/// Follows the quotes of CSV by the rules of its parser, which takes one that is never closed for the end of a cell.
+#[derive(Default)]
+pub(super) struct Quotes {
+    at: At,
+    /// Where the last quote opened.
+    line: u64,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum At {
+    #[default]
+    CellStart,
+    Unquoted,
+    Quoted,
+    /// After a quote in a quoted cell: its end, or the first half of a quote that is meant.
+    Closing,
+}
+
+impl Quotes {
+    /// Goes on over bytes of one line.
+    fn follow(&mut self, bytes: &[u8], line: u64) {
+        for byte in bytes {
+            self.at = match (self.at, byte) {
+                (At::CellStart, b'"') => {
+                    self.line = line;
+                    At::Quoted
+                }
+                (At::Quoted, b'"') => At::Closing,
+                (At::Quoted, _) | (At::Closing, b'"') => At::Quoted,
+                (_, b',' | b'\n' | b'\r') => At::CellStart,
+                _ => At::Unquoted,
+            };
+        }
+    }
+
+    fn open(&self) -> Option<u64> {
+        (self.at == At::Quoted).then_some(self.line)
+    }
 }
 
 impl Read for LineByLine<'_, '_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if out.is_empty() || !self.source.fill()? {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        if !self.source.fill()? {
+            self.unclosed.set(self.quotes.open());
             return Ok(0);
         }
         let waiting = &self.source.buffer[self.source.from..self.source.valid];
         let line = waiting.iter().position(|byte| *byte == b'\n').map_or(waiting.len(), |at| at + 1);
         self.line.set(self.source.line.get());
         let count = line.min(out.len());
-        self.source.read(&mut out[..count])
+        let count = self.source.read(&mut out[..count])?;
+        self.quotes.follow(&out[..count], self.line.get());
+        Ok(count)
     }
 }
 

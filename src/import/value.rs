@@ -22,7 +22,7 @@ pub(super) enum Value {
 
 /// The key under which serde_json hands out a number whose text it kept, any but a whole one that fits 64 bits; it has no
 /// public name.
-const NUMBER: &str = "$serde_json::private::Number";
+pub(super) const NUMBER: &str = "$serde_json::private::Number";
 
 impl Value {
     /// What it is, in words for a complaint.
@@ -46,6 +46,32 @@ pub(super) fn short(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// What to say of a field that is missing, if one of the names that are there looks like it; else nothing.
+pub(super) fn meant<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> String {
+    near_miss(names, wanted)
+        .map_or_else(String::new, |name| format!(" (there is '{}': did you mean {wanted}?)", short(name)))
+}
+
+/// The name most like `wanted`: but for case and separators the same, or one or two letters off in a long one.
+fn near_miss<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> Option<&'a str> {
+    /// A name of the public API that is like another one.
+    const NO_MISS: &str = "rentalIds";
+    /// Comparing takes the square of the length.
+    const LENGTH_MAX: usize = 40;
+
+    let plain = |name: &str| {
+        let letters = name.chars().filter(|c| c.is_alphanumeric());
+        letters.flat_map(char::to_lowercase).collect::<String>()
+    };
+    let plain_wanted = plain(wanted);
+    names
+        .filter(|name| *name != wanted && *name != NO_MISS && name.len() <= LENGTH_MAX)
+        .map(|name| (strsim::damerau_levenshtein(&plain(name), &plain_wanted), name))
+        .filter(|(far, _)| *far <= plain_wanted.len() / 5)
+        .min_by_key(|(far, _)| *far)
+        .map(|(_, name)| name)
 }
 
 /// The value of a key; of a repeated one the first.
@@ -144,6 +170,31 @@ impl<'de> Visitor<'de> for AnyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_nearly_the_wanted_one_is_found_and_no_other() {
+        for (name, wanted) in [
+            ("monthlyamount", "monthlyAmount"),
+            ("monthly_amount", "monthlyAmount"),
+            ("Monthly Amount", "monthlyAmount"),
+            ("montlyAmout", "monthlyAmount"),
+            ("billing_day", "billingDay"),
+            ("Name", "name"),
+        ] {
+            assert_eq!(near_miss(["sku", name].into_iter(), wanted), Some(name));
+        }
+        for (name, wanted) in [
+            ("rentalIds", "rentalId"),
+            ("endDate", "startDate"),
+            ("nextBillingDate", "billingDay"),
+            ("customerName", "customerId"),
+            ("total", "subtotal"),
+            ("sku", "name"),
+            ("name", "name"),
+        ] {
+            assert_eq!(near_miss([name].into_iter(), wanted), None);
+        }
+    }
 
     #[test]
     fn numbers_keep_their_text_and_repeated_keys_are_found_at_any_depth() {

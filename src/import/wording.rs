@@ -2,21 +2,76 @@
 
 use crate::store::import::{Finding, Found};
 
-/// The field and the message; `other` is where the record that it disagrees with stands.
-pub(super) fn word(what: Finding, found: &Found, other: Option<&str>) -> (String, String) {
+use super::Kind;
+
+/// What was found, in words.
+pub(super) struct Worded {
+    /// The record to look at, unless the message names it.
+    pub record: String,
+    pub field: &'static str,
+    pub message: String,
+}
+
+/// Puts it into words; `other` is where the record that it disagrees with stands.
+pub(super) fn word(what: Finding, found: &Found, other: Option<&str>) -> Worded {
+    let record = blamed(what, found).map(|(kind, id)| kind.record(Some(id))).unwrap_or_default();
+    let (field, message) = field_and_message(what, found, other);
+    Worded { record, field, message }
+}
+
+/// The record to look at; none where the message names it, or two of which either may be wrong.
+fn blamed(what: Finding, found: &Found) -> Option<(Kind, &str)> {
+    let id = found.id.as_str();
+    match what {
+        Finding::TenantTwice | Finding::CurrencyFixed | Finding::BillFromChanged => Some((Kind::Tenant, id)),
+        Finding::CustomerTwice => Some((Kind::Customer, id)),
+        Finding::RentalTwice
+        | Finding::RentalWithoutCustomer
+        | Finding::RentalWithoutGroup
+        | Finding::MemberUnlisted => Some((Kind::Rental, id)),
+        Finding::GroupTwice | Finding::GroupWithoutCustomer | Finding::MemberWithoutRental => Some((Kind::Group, id)),
+        Finding::PaymentTwice
+        | Finding::PaymentWithoutCustomer
+        | Finding::PaymentWithoutGroup
+        | Finding::PaymentWithoutRental
+        | Finding::LineWithoutRental => Some((Kind::Payment, id)),
+        Finding::ChargedByBillday | Finding::PaidByBillday => Some((Kind::Payment, found.whom.as_deref()?)),
+        Finding::MemberDisputed | Finding::MemberOfOtherCustomer if said_by_group(found) => {
+            Some((Kind::Group, found.whom.as_deref()?))
+        }
+        Finding::MemberDisputed | Finding::MemberOfOtherCustomer => Some((Kind::Rental, id)),
+        Finding::RentalActiveAgain
+        | Finding::GroupActiveAgain
+        | Finding::MemberCurrency
+        | Finding::SameEmail
+        | Finding::ChargedTwice
+        | Finding::PaidTwice
+        | Finding::StatusKept
+        | Finding::LinesDoNotAddUp
+        | Finding::HoleInHistory => None,
+    }
+}
+
+/// Whether it is a group's record that puts a rental into a group, and not the rental's own.
+fn said_by_group(found: &Found) -> bool {
+    found.said_by.as_deref() == Some("group")
+}
+
+fn field_and_message(what: Finding, found: &Found, other: Option<&str>) -> (&'static str, String) {
     let id = &found.id;
     let whom = found.whom.as_deref().unwrap_or("none");
     let detail = found.detail.as_deref().unwrap_or("none");
+    let it = if said_by_group(found) { format!("rental '{id}'") } else { "it".to_owned() };
     let period = found.period.as_deref().unwrap_or_default();
     let at = other.map(|other| format!(" (at {other})")).unwrap_or_default();
     let (field, message) = match what {
-        Finding::TenantTwice => ("tenantId", twice("tenant", id, other)),
-        Finding::CustomerTwice => ("customerId", twice("customer", id, other)),
-        Finding::RentalTwice => ("rentalId", twice("rental", id, other)),
-        Finding::GroupTwice => ("billingGroupId", twice("group", id, other)),
-        Finding::PaymentTwice => ("paymentId", twice("payment", id, other)),
+        Finding::TenantTwice => ("tenantId", twice(other)),
+        Finding::CustomerTwice => ("customerId", twice(other)),
+        Finding::RentalTwice => ("rentalId", twice(other)),
+        Finding::GroupTwice => ("billingGroupId", twice(other)),
+        Finding::PaymentTwice => ("paymentId", twice(other)),
         Finding::CurrencyFixed => {
-            ("currency", format!("tenant '{id}' has payments in {detail}: its currency cannot change any more"))
+            ("currency", format!("the tenant has payments in {detail}: its currency cannot change any more"))
         }
         Finding::BillFromChanged => {
             ("billFrom", format!("was {detail}: another date can open or close months that were not billed"))
@@ -38,17 +93,16 @@ pub(super) fn word(what: Finding, found: &Found, other: Option<&str>) -> (String
         Finding::LineWithoutRental => ("lineItems", format!("there is no rental '{whom}'")),
         Finding::MemberWithoutRental => ("rentalIds", format!("there is no rental '{whom}'")),
         Finding::MemberDisputed => (
-            "billingGroupId",
+            if said_by_group(found) { "rentalIds" } else { "billingGroupId" },
             format!(
-                "puts rental '{id}' into {}, but another record of this import{at} puts it into {}",
+                "puts {it} into {}, but another record of this import{at} puts it into {}",
                 group(&found.whom),
                 group(&found.detail)
             ),
         ),
-        Finding::MemberUnlisted => (
-            "billingGroupId",
-            format!("puts rental '{id}' into group '{whom}', but that group's rentalIds{at} do not list it"),
-        ),
+        Finding::MemberUnlisted => {
+            ("billingGroupId", format!("puts it into group '{whom}', but that group's rentalIds{at} do not list it"))
+        }
         Finding::MemberOfOtherCustomer => (
             "billingGroupId",
             format!("rental '{id}' belongs to customer '{detail}', but group '{whom}' is another customer's"),
@@ -66,18 +120,16 @@ pub(super) fn word(what: Finding, found: &Found, other: Option<&str>) -> (String
                 "payments '{whom}' and '{detail}'{at} both charge rental '{id}' for {period}: one must be cancelled"
             ),
         ),
-        Finding::ChargedByBillday => (
-            "billingPeriod",
-            format!("payment '{whom}' charges rental '{id}' for {period}, which billday charged itself on '{detail}'"),
-        ),
+        Finding::ChargedByBillday => {
+            ("billingPeriod", format!("billday itself charged rental '{id}' for {period}, on payment '{detail}'"))
+        }
         Finding::PaidTwice => (
             "billingPeriod",
             format!("payments '{whom}' and '{detail}'{at} are both for {id} and {period}: one must be cancelled"),
         ),
-        Finding::PaidByBillday => (
-            "billingPeriod",
-            format!("payment '{whom}' is for {id} and {period}, which billday billed itself with '{detail}'"),
-        ),
+        Finding::PaidByBillday => {
+            ("billingPeriod", format!("billday itself billed {id} for {period}, with payment '{detail}'"))
+        }
         Finding::StatusKept => {
             ("status", format!("payment '{id}' is {whom} and stays so: an import cannot make it {detail}"))
         }
@@ -92,11 +144,11 @@ pub(super) fn word(what: Finding, found: &Found, other: Option<&str>) -> (String
             ),
         ),
     };
-    (field.to_owned(), message)
+    (field, message)
 }
 
-fn twice(kind: &str, id: &str, other: Option<&str>) -> String {
-    format!("{kind} '{id}' was given before in this import, at {}", other.unwrap_or("another place"))
+fn twice(other: Option<&str>) -> String {
+    format!("was given before in this import, at {}", other.unwrap_or("another place"))
 }
 
 fn group(id: &Option<String>) -> String {

@@ -150,6 +150,8 @@ async fn missed_dates(tenant: &Tenant, today: NaiveDate, session: &mut Session) 
     let Some(first) = session.first_completed_date(&tenant.tenant_id).await? else {
         return Ok(Missed { recent: Vec::new(), overdue: None });
     };
+    // A run for a date before `billFrom` is a decision (rule 8): it makes no other such date a missed one.
+    let first = first.max(tenant.bill_from);
     let completed = session.completed_dates(&tenant.tenant_id, first, today).await?;
     let missing: Vec<NaiveDate> =
         first.iter_days().take_while(|d| *d < today).filter(|d| completed.binary_search(d).is_err()).collect();

@@ -1,8 +1,14 @@
 //! What must differ between the two databases, side by side, each with its reason.
 
+use std::future::Future;
+
+use anyhow::Context;
 use chrono::NaiveDate;
+use serde::de::DeserializeOwned;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, Database, Encode, FromRow, Postgres, Sqlite, Type};
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Database, Encode, FromRow, PgConnection, Postgres, Sqlite, SqliteConnection, Type};
 
 use super::Result;
 
@@ -30,6 +36,65 @@ pub(crate) trait Dialect: Database {
 
     /// The keys as the value that [`KEYS`](Self::KEYS) reads.
     fn keys(keys: &[String]) -> Self::Keys;
+
+    /// A `select` in the shape in which [`fetch_packed`](Self::fetch_packed) reads its rows.
+    ///
+    /// Differs: SQLite's driver copies each value under the library's one lock and hands each row to another thread, which
+    /// takes longer than reading it. So all rows come as one JSON text there.
+    fn packed(select: &'static str, packed_row: &str) -> String;
+
+    /// The rows of a [`packed`](Self::packed) query.
+    fn fetch_packed<'q, T: Packed>(
+        query: Query<'q, Self, Self::Arguments>,
+        conn: &'q mut Self::Connection,
+    ) -> impl Future<Output = Result<Vec<T>>> + Send;
+}
+
+/// A row that is read by the thousand; see [`Dialect::packed`].
+pub(crate) trait Packed: for<'r> FromRow<'r, PgRow> + DeserializeOwned + Send + Unpin {
+    /// `json_array(<columns in the order of the fields>)`.
+    fn packed() -> String;
+}
+
+/// Declares a [`Packed`] row: the names of its fields are those of its columns.
+macro_rules! packed_row {
+    ($(#[$meta:meta])* $visible:vis struct $name:ident {
+        $(#[$first_meta:meta])* $first_visible:vis $first:ident: $first_type:ty,
+        $($(#[$field_meta:meta])* $field_visible:vis $field:ident: $type:ty,)*
+    }) => {
+        $(#[$meta])*
+        #[derive(sqlx::FromRow, serde::Deserialize)]
+        $visible struct $name {
+            $(#[$first_meta])* $first_visible $first: $first_type,
+            $($(#[$field_meta])* $field_visible $field: $type,)*
+        }
+
+        impl $crate::store::dialect::Packed for $name {
+            fn packed() -> String {
+                concat!("json_array(", stringify!($first), $(",", stringify!($field),)* ")").to_owned()
+            }
+        }
+    };
+}
+pub(crate) use packed_row;
+
+/// How SQLite's JSON shows what JSON has no words for.
+pub(crate) mod from_json {
+    use chrono::NaiveDate;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer};
+
+    pub(crate) fn date<'de, D: Deserializer<'de>>(json: D) -> Result<NaiveDate, D::Error> {
+        <&str>::deserialize(json)?.parse().map_err(D::Error::custom)
+    }
+
+    pub(crate) fn date_or_null<'de, D: Deserializer<'de>>(json: D) -> Result<Option<NaiveDate>, D::Error> {
+        Option::<&str>::deserialize(json)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+
+    pub(crate) fn bool<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
+        Ok(i64::deserialize(json)? != 0)
+    }
 }
 
 impl Dialect for Sqlite {
@@ -52,6 +117,18 @@ impl Dialect for Sqlite {
 
     fn keys(keys: &[String]) -> String {
         serde_json::to_string(keys).unwrap_or_default()
+    }
+
+    fn packed(select: &'static str, packed_row: &str) -> String {
+        format!("select json_group_array({packed_row}) from ({select})")
+    }
+
+    async fn fetch_packed<'q, T: Packed>(
+        query: Query<'q, Self, SqliteArguments>,
+        conn: &'q mut SqliteConnection,
+    ) -> Result<Vec<T>> {
+        let (json,): (String,) = <(String,)>::from_row(&query.fetch_one(conn).await?)?;
+        Ok(serde_json::from_str(&json).context("a row that was read has another shape than its columns")?)
     }
 }
 
@@ -77,6 +154,37 @@ impl Dialect for Postgres {
     fn keys(keys: &[String]) -> Vec<String> {
         keys.to_vec()
     }
+
+    fn packed(select: &'static str, _: &str) -> String {
+        select.to_owned()
+    }
+
+    async fn fetch_packed<'q, T: Packed>(
+        query: Query<'q, Self, PgArguments>,
+        conn: &'q mut PgConnection,
+    ) -> Result<Vec<T>> {
+        Ok(query.try_map(|row| T::from_row(&row)).fetch_all(conn).await?)
+    }
+}
+
+/// A query for [`Dialect::fetch_packed`].
+pub(crate) fn packed<'q, DB: Dialect, T: Packed>(sql: &'static str) -> Query<'q, DB, DB::Arguments>
+where
+    DB::Arguments: sqlx::IntoArguments<DB>,
+{
+    sqlx::query::<DB>(AssertSqlSafe(DB::packed(sql, &T::packed())))
+}
+
+/// As [`packed`], with the list of keys of [`with_keys`].
+pub(crate) fn packed_with_keys<'q, DB: Dialect, T: Packed>(
+    sql: &'static str,
+    keys: &[String],
+) -> Query<'q, DB, DB::Arguments>
+where
+    DB::Arguments: sqlx::IntoArguments<DB>,
+{
+    let sql = DB::packed(sql, &T::packed()).replace("$keys", DB::KEYS);
+    sqlx::query::<DB>(AssertSqlSafe(sql)).bind(DB::keys(keys))
 }
 
 pub(crate) fn has_table<DB: Dialect>() -> &'static str {
@@ -186,15 +294,11 @@ impl Rows<'_> {
         while from < self.count {
             let left = self.count - from;
             let size = SQLITE_ROWS.into_iter().find(|size| *size <= left).unwrap_or(1);
-            let sql = self.sqlite_text(size);
-            let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(sql));
+            let mut query = sqlx::query::<Sqlite>(AssertSqlSafe(self.sqlite_text(size)));
             for row in from..from + size {
                 for (_, column) in &self.columns {
                     query = match column {
-                        Column::Same(Value::Text(text)) => query.bind(*text),
-                        Column::Same(Value::Int(int)) => query.bind(*int),
-                        Column::Same(Value::Date(date)) => query.bind(*date),
-                        Column::Same(Value::Bool(bool)) => query.bind(*bool),
+                        Column::Same(_) => query,
                         Column::Text(values) => query.bind(values[row]),
                         Column::TextOrNull(values) => query.bind(values[row]),
                         Column::Int(values) => query.bind(values[row]),
@@ -205,18 +309,53 @@ impl Rows<'_> {
                     };
                 }
             }
+            for (_, column) in &self.columns {
+                if let Column::Same(value) = column {
+                    query = match *value {
+                        Value::Text(text) => query.bind(text),
+                        Value::Int(int) => query.bind(int),
+                        Value::Date(date) => query.bind(date),
+                        Value::Bool(bool) => query.bind(bool),
+                    };
+                }
+            }
             written += query.execute(&mut *conn).await?.rows_affected();
             from += size;
         }
         Ok(written)
     }
 
-    /// With `?` and not `$1`: SQLite takes the latter for names, and looks each up among all of the statement while binding,
-    /// which costs the square of their number.
+    /// `with v (c1, …) as (values (?, …), …) insert into … select …`, with the shared values last, as `?N`.
+    ///
+    /// The rows' own values have no numbers: SQLite looks for the name of a numbered one among all that came before, so that
+    /// thousands of them take longer than the insert itself.
     fn sqlite_text(&self, rows: usize) -> String {
-        let row = format!("({})", vec!["?"; self.columns.len()].join(","));
-        let rows = vec![row.as_str(); rows].join(",");
-        format!("insert into {} ({}) values {rows} {}", self.table, self.column_names(), self.conflict)
+        let own: Vec<String> = (1..=self.columns.len())
+            .zip(&self.columns)
+            .filter(|(_, (_, column))| !matches!(column, Column::Same(_)))
+            .map(|(n, _)| format!("c{n}"))
+            .collect();
+        let row = format!("({})", vec!["?"; own.len()].join(","));
+        let mut shared = own.len() * rows;
+        let selected: Vec<String> = (1..=self.columns.len())
+            .zip(&self.columns)
+            .map(|(n, (_, column))| match column {
+                Column::Same(_) => {
+                    shared += 1;
+                    format!("?{shared}")
+                }
+                _ => format!("c{n}"),
+            })
+            .collect();
+        format!(
+            "with v ({}) as (values {}) insert into {} ({}) select {} from v where true {}",
+            own.join(","),
+            vec![row.as_str(); rows].join(","),
+            self.table,
+            self.column_names(),
+            selected.join(","),
+            self.conflict
+        )
     }
 
     /// Inserts them on PostgreSQL, as one array a column; tells how many rows were written.

@@ -13,12 +13,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use chrono::NaiveDate;
+use serde::Deserialize;
 use sqlx::FromRow;
 
-use crate::domain::plan::{BadRecord, DueRental, DueSubject, History, LOOK_BACK, Mark};
+use crate::domain::plan::{self, BadRecord, DueRental, DueSubject, History, LOOK_BACK, Mark};
 use crate::domain::tenant::BillingCycle;
-use crate::domain::{BillingDay, BillingPeriod, Customer, Subject, SubjectKind, Tenant};
+use crate::domain::{BillingDay, BillingPeriod, Customer, Rental, Subject, SubjectKind, Tenant};
 
+use super::dialect::{Dialect, Packed, from_json, packed_row};
 use super::row::{CustomerRow, RentalRow};
 use super::{Result, Session, dialect, on};
 
@@ -72,23 +74,34 @@ enum Candidate {
     Rental(Box<RentalCandidate>),
 }
 
-#[derive(FromRow)]
-struct GroupCandidate {
-    billing_group_id: String,
-    customer_id: String,
-    group_name: String,
-    sort_key: String,
-    members: i64,
-    billed: bool,
-    recorded: bool,
+packed_row! {
+    struct GroupCandidate {
+        billing_group_id: String,
+        customer_id: String,
+        group_name: String,
+        sort_key: String,
+        members: i64,
+        #[serde(deserialize_with = "from_json::bool")]
+        billed: bool,
+        #[serde(deserialize_with = "from_json::bool")]
+        recorded: bool,
+    }
 }
 
-#[derive(FromRow)]
+#[derive(FromRow, Deserialize)]
 struct RentalCandidate {
     #[sqlx(flatten)]
     rental: RentalRow,
+    #[serde(deserialize_with = "from_json::bool")]
     billed: bool,
+    #[serde(deserialize_with = "from_json::bool")]
     recorded: bool,
+}
+
+impl Packed for RentalCandidate {
+    fn packed() -> String {
+        format!("json_array({}, billed, recorded)", RentalRow::packed())
+    }
 }
 
 impl Candidate {
@@ -284,6 +297,9 @@ fn due_rental(row: RentalRow, histories: &mut HashMap<String, History>) -> Resul
     Ok(DueRental { rental: row.try_into()?, history })
 }
 
+// Not `exists` in these two: PostgreSQL may answer that from a hash of all payments of the period, made anew for each page, so
+// that a run would take quadratic time. A counted subquery is one look into the unique index on either database.
+
 async fn group_page(
     session: &mut Session,
     tenant_id: &str,
@@ -292,16 +308,17 @@ async fn group_page(
     source: &Source,
     wanted: &Wanted,
 ) -> Result<VecDeque<Candidate>> {
-    let rows: Vec<GroupCandidate> = on!(session, |conn| sqlx::query_as::<Db, GroupCandidate>(
-        "select g.billing_group_id, g.customer_id, g.group_name, g.sort_key,
+    let rows = on!(session, |conn| {
+        let query = dialect::packed::<Db, GroupCandidate>(
+            "select g.billing_group_id, g.customer_id, g.group_name, g.sort_key,
                 (select count(*) from rentals r
                  where r.tenant_id = g.tenant_id and r.billing_group_id = g.billing_group_id) as members,
-                exists(select 1 from payments p
+                (select count(*) from payments p
                        where p.tenant_id = g.tenant_id and p.subject_kind = 'group'
-                         and p.subject_id = g.billing_group_id and p.billing_period = $5 and p.live) as billed,
-                exists(select 1 from outcomes o
+                         and p.subject_id = g.billing_group_id and p.billing_period = $5 and p.live) > 0 as billed,
+                (select count(*) from outcomes o
                        where o.tenant_id = g.tenant_id and o.run_date = $6 and o.subject_kind = 'group'
-                         and o.subject_id = g.billing_group_id) as recorded
+                         and o.subject_id = g.billing_group_id) > 0 as recorded
          from billing_groups g
          where g.tenant_id = $1 and g.billing_day = $2 and g.status = 'active'
            and (g.customer_id, g.sort_key) > ($3, $4)
@@ -311,19 +328,19 @@ async fn group_page(
                                where o.tenant_id = g.tenant_id and o.run_date = $6 and o.subject_kind = 'group'
                                  and o.subject_id = g.billing_group_id))
          order by g.customer_id, g.sort_key
-         limit $8"
-    )
-    .bind(tenant_id)
-    .bind(i64::from(source.day.number()))
-    .bind(&source.after.0)
-    .bind(&source.after.1)
-    .bind(period.to_string())
-    .bind(run_date)
-    .bind(wanted.only.as_ref().map(|subject| &subject.id))
-    .bind(PAGE)
-    .bind(wanted.unrecorded_before)
-    .fetch_all(conn)
-    .await?);
+         limit $8",
+        )
+        .bind(tenant_id)
+        .bind(i64::from(source.day.number()))
+        .bind(&source.after.0)
+        .bind(&source.after.1)
+        .bind(period.to_string())
+        .bind(run_date)
+        .bind(wanted.only.as_ref().map(|subject| &subject.id))
+        .bind(PAGE)
+        .bind(wanted.unrecorded_before);
+        Db::fetch_packed::<GroupCandidate>(query, conn).await?
+    });
     Ok(rows.into_iter().map(Candidate::Group).collect())
 }
 
@@ -335,16 +352,16 @@ async fn rental_page(
     source: &Source,
     wanted: &Wanted,
 ) -> Result<VecDeque<Candidate>> {
-    let rows: Vec<RentalCandidate> = on!(session, |conn| {
-        sqlx::query_as::<Db, RentalCandidate>(
+    let rows = on!(session, |conn| {
+        let query = dialect::packed::<Db, RentalCandidate>(
         "select r.rental_id, r.customer_id, r.billing_group_id, r.monthly_amount, r.currency, r.status, r.start_date,
                 r.end_date, r.contract_length, r.ended_on, r.closed_through, r.product_name, r.serial_number, r.sort_key,
-                exists(select 1 from payments p
+                (select count(*) from payments p
                        where p.tenant_id = r.tenant_id and p.subject_kind = 'rental'
-                         and p.subject_id = r.rental_id and p.billing_period = $5 and p.live) as billed,
-                exists(select 1 from outcomes o
+                         and p.subject_id = r.rental_id and p.billing_period = $5 and p.live) > 0 as billed,
+                (select count(*) from outcomes o
                        where o.tenant_id = r.tenant_id and o.run_date = $6 and o.subject_kind = 'rental'
-                         and o.subject_id = r.rental_id) as recorded
+                         and o.subject_id = r.rental_id) > 0 as recorded
          from rentals r
          where r.tenant_id = $1 and r.start_day = $2 and r.billed_group_id is null
            and (r.customer_id, r.sort_key) > ($3, $4)
@@ -367,9 +384,8 @@ async fn rental_page(
     .bind(run_date)
     .bind(wanted.only.as_ref().map(|subject| &subject.id))
     .bind(PAGE)
-    .bind(wanted.unrecorded_before)
-    .fetch_all(conn)
-    .await?
+        .bind(wanted.unrecorded_before);
+        Db::fetch_packed::<RentalCandidate>(query, conn).await?
     });
     Ok(rows.into_iter().map(|row| Candidate::Rental(Box::new(row))).collect())
 }
@@ -383,17 +399,17 @@ async fn members_by_group(
     if groups.is_empty() {
         return Ok(members);
     }
-    let rows: Vec<RentalRow> = on!(session, |conn| dialect::with_keys::<Db>(
-        "select rental_id, customer_id, billing_group_id, monthly_amount, currency, status, start_date, end_date,
+    let rows = on!(session, |conn| {
+        let query = dialect::packed_with_keys::<Db, RentalRow>(
+            "select rental_id, customer_id, billing_group_id, monthly_amount, currency, status, start_date, end_date,
                 contract_length, ended_on, closed_through, product_name, serial_number, sort_key
          from rentals
          where tenant_id = $2 and billing_group_id in $keys",
-        groups
-    )
-    .bind(tenant_id)
-    .try_map(|row| RentalRow::from_row(&row))
-    .fetch_all(conn)
-    .await?);
+            groups,
+        )
+        .bind(tenant_id);
+        Db::fetch_packed::<RentalRow>(query, conn).await?
+    });
     for row in rows {
         if let Some(group) = row.billing_group_id.clone() {
             members.entry(group).or_default().push(row);
@@ -406,32 +422,34 @@ async fn customers(session: &mut Session, tenant_id: &str, ids: Vec<String>) -> 
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<CustomerRow> = on!(session, |conn| dialect::with_keys::<Db>(
-        "select customer_id, billing_email, tax_treatment, payment_terms_days, locale, party_id
+    let rows = on!(session, |conn| {
+        let query = dialect::packed_with_keys::<Db, CustomerRow>(
+            "select customer_id, billing_email, tax_treatment, payment_terms_days, locale, party_id
          from customers
          where tenant_id = $2 and customer_id in $keys",
-        &ids
-    )
-    .bind(tenant_id)
-    .try_map(|row| CustomerRow::from_row(&row))
-    .fetch_all(conn)
-    .await?);
+            &ids,
+        )
+        .bind(tenant_id);
+        Db::fetch_packed::<CustomerRow>(query, conn).await?
+    });
     Ok(rows.into_iter().map(|row| (row.customer_id.clone(), row)).collect())
 }
 
-#[derive(FromRow)]
-struct LedgerRow {
-    rental_id: String,
-    line_count: i64,
-    first: String,
-    recent: i64,
+packed_row! {
+    struct LedgerRow {
+        rental_id: String,
+        line_count: i64,
+        first: String,
+        recent: i64,
+    }
 }
 
-#[derive(FromRow)]
-struct MarkRow {
-    rental_id: String,
-    billing_period: String,
-    state: String,
+packed_row! {
+    struct MarkRow {
+        rental_id: String,
+        billing_period: String,
+        state: String,
+    }
 }
 
 /// What the ledger knows of each rental, seen from `period`; a rental without lines and marks is absent.
@@ -444,9 +462,9 @@ async fn histories(
     if rental_ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<LedgerRow> = on!(session, |conn| {
+    let rows = on!(session, |conn| {
         // One bit a period, from $3 (the run's own) back to $15: a rental has one line a period at the most.
-        let mut query = dialect::with_keys::<Db>(
+        let mut query = dialect::packed_with_keys::<Db, LedgerRow>(
             "select rental_id, count(*) as line_count, min(billing_period) as first,
                     cast(sum(case billing_period
                         when $3 then 1 when $4 then 2 when $5 then 4 when $6 then 8 when $7 then 16 when $8 then 32
@@ -461,7 +479,7 @@ async fn histories(
         for back in 0..=LOOK_BACK {
             query = query.bind(period.plus(-back).to_string());
         }
-        query.try_map(|row| LedgerRow::from_row(&row)).fetch_all(conn).await?
+        Db::fetch_packed::<LedgerRow>(query, conn).await?
     });
     let mut histories: HashMap<String, History> = rows
         .into_iter()
@@ -475,19 +493,19 @@ async fn histories(
             (row.rental_id, history)
         })
         .collect();
-    let marks: Vec<MarkRow> = on!(session, |conn| dialect::with_keys::<Db>(
-        "select rental_id, billing_period, state
+    let marks = on!(session, |conn| {
+        let query = dialect::packed_with_keys::<Db, MarkRow>(
+            "select rental_id, billing_period, state
          from arrears a
          where tenant_id = $2 and rental_id in $keys
            and not exists(select 1 from payment_lines l
                           where l.tenant_id = a.tenant_id and l.rental_id = a.rental_id
                             and l.billing_period = a.billing_period and l.live)",
-        rental_ids
-    )
-    .bind(tenant_id)
-    .try_map(|row| MarkRow::from_row(&row))
-    .fetch_all(conn)
-    .await?);
+            rental_ids,
+        )
+        .bind(tenant_id);
+        Db::fetch_packed::<MarkRow>(query, conn).await?
+    });
     for row in marks {
         if let (Some(period), Some(mark)) = (BillingPeriod::parse(&row.billing_period), Mark::parse(&row.state)) {
             histories.entry(row.rental_id).or_default().marks.push((period, mark));
@@ -512,9 +530,15 @@ impl RentalWithDay {
 }
 
 impl Session {
-    /// Counts the rentals that a billing date before `run_date` passed over without ever charging them.
-    pub async fn count_passed_over(&mut self, tenant: &Tenant, run_date: NaiveDate) -> Result<u64> {
-        let mut count = 0;
+    /// The rentals that a billing date before `run_date` passed over without ever charging them: how many there are, and the
+    /// first `keep_max` by id.
+    pub async fn passed_over(
+        &mut self,
+        tenant: &Tenant,
+        run_date: NaiveDate,
+        keep_max: usize,
+    ) -> Result<(u64, Vec<Rental>)> {
+        let (mut count, mut kept) = (0, Vec::new());
         let mut after = String::new();
         loop {
             let rows: Vec<RentalWithDay> = on!(self, |conn| sqlx::query_as::<Db, RentalWithDay>(
@@ -533,13 +557,17 @@ impl Session {
             .bind(run_date)
             .fetch_all(conn)
             .await?);
-            let Some(last) = rows.last() else { return Ok(count) };
+            let Some(last) = rows.last() else { return Ok((count, kept)) };
             after = last.rental.rental_id.clone();
             for row in rows {
                 let day = row.day(tenant);
                 // One that cannot be read is parked when it is due; it is not counted here.
-                if let Ok(rental) = row.rental.try_into() {
-                    count += u64::from(crate::domain::plan::passed_over(&rental, day, tenant, run_date));
+                let Ok(rental) = row.rental.try_into() else { continue };
+                if plan::passed_over(&rental, day, tenant, run_date) {
+                    count += 1;
+                    if kept.len() < keep_max {
+                        kept.push(rental);
+                    }
                 }
             }
         }

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
+use tokio::sync::oneshot;
 
 use crate::domain::invoice::invoice_number;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Mark, Outcome, Parked, SubjectPlan};
 use crate::domain::report::{Tally, Totals};
-use crate::domain::{Payment, PaymentLine, Tenant};
+use crate::domain::{BillingPeriod, Payment, PaymentLine, Tenant};
 
 use super::dialect::{Column, Rows, Value, insert};
 use super::{Result, Session, StoreError, dialect, on};
@@ -63,12 +64,34 @@ impl Numbers {
     }
 }
 
+/// When a batch may take its invoice numbers: they follow the order of the report, whoever wrote the rest first.
+#[derive(Debug)]
+pub enum Turn {
+    Now,
+    /// When the batch before it is committed; a dropped sender says that it never will be.
+    After(oneshot::Receiver<()>),
+}
+
+impl Turn {
+    async fn come(self) -> Result<()> {
+        match self {
+            Self::Now => Ok(()),
+            // Planned again with the one before it: its counts build on that one's.
+            Self::After(committed) => committed.await.map_err(|_| StoreError::Conflict),
+        }
+    }
+}
+
+/// What somebody else wrote makes the insert fail as [`StoreError::Conflict`], and the whole batch with it. To let the
+/// database pass over such rows and count the others would end the same, and costs a second look into each unique index.
+const MEETS_NOTHING: &str = "";
+
 impl Session {
-    /// Writes a batch and gives its payments their invoice numbers.
+    /// Writes a batch and, in its turn, gives its payments their invoice numbers.
     ///
     /// [`StoreError::Conflict`] if any of it is there already: then nothing may be committed, and the batch is to be read and
     /// planned again. [`StoreError::Fenced`] if the run is no longer this process's.
-    pub async fn apply(&mut self, batch: &Batch) -> Result<Numbers> {
+    pub async fn apply(&mut self, batch: &Batch, turn: Turn) -> Result<Numbers> {
         let payments: Vec<&Payment> = batch.payments().collect();
         self.insert_lines(batch, &payments).await?;
         self.upsert_outcomes(batch).await?;
@@ -76,6 +99,7 @@ impl Session {
         self.delete_uncharged(batch).await?;
         self.park(batch).await?;
         self.withhold(batch).await?;
+        turn.come().await?;
         let numbers = self.take_numbers(&batch.tenant, &payments).await?;
         self.insert_payments(batch, &payments, &numbers).await?;
         self.beat(batch).await?;
@@ -103,10 +127,11 @@ impl Session {
                 ("imported", Column::Same(Value::Bool(false))),
                 ("live", Column::Same(Value::Bool(true))),
             ],
-            conflict: "on conflict do nothing",
+            conflict: MEETS_NOTHING,
             count: lines.len(),
         };
-        all_written(insert(self, rows).await?, lines.len())
+        insert(self, rows).await?;
+        Ok(())
     }
 
     async fn insert_payments(&mut self, batch: &Batch, payments: &[&Payment], numbers: &Numbers) -> Result<()> {
@@ -151,10 +176,11 @@ impl Session {
                 ("created_at", Column::Same(Value::Int(batch.now))),
                 ("updated_at", Column::Same(Value::Int(batch.now))),
             ],
-            conflict: "on conflict do nothing",
+            conflict: MEETS_NOTHING,
             count: payments.len(),
         };
-        all_written(insert(self, rows).await?, payments.len())
+        insert(self, rows).await?;
+        Ok(())
     }
 
     /// Records what was decided for each subject, so that `verify` can prove later that nothing was missed.
@@ -222,10 +248,11 @@ impl Session {
                 ("fence", Column::Same(Value::Int(0))),
                 ("created_at", Column::Same(Value::Int(batch.now))),
             ],
-            conflict: "on conflict do nothing",
+            conflict: MEETS_NOTHING,
             count: mails.len(),
         };
-        all_written(insert(self, rows).await?, mails.len())
+        insert(self, rows).await?;
+        Ok(())
     }
 
     async fn delete_uncharged(&mut self, batch: &Batch) -> Result<()> {
@@ -252,7 +279,9 @@ impl Session {
             let records = records_json(parked);
             let charges: Vec<(&str, String)> =
                 parked.charges.iter().map(|(rental, period)| (rental.as_str(), period.to_string())).collect();
-            let charges_json = serde_json::to_string(&charges).unwrap_or_default();
+            let unread = parked.unread.iter().map(|id| (id.as_str(), BillingPeriod::of(batch.run_date).to_string()));
+            let held: Vec<(&str, String)> = charges.iter().cloned().chain(unread).collect();
+            let charges_json = serde_json::to_string(&held).unwrap_or_default();
             on!(self, |conn| sqlx::query::<Db>(
                 "insert into parked (tenant_id, run_date, subject_kind, subject_id, code, message, records, charges,
                                      state, run_id, parked_at, tried_at)
@@ -316,24 +345,28 @@ impl Session {
         let Some(payment) = payments.first() else { return Ok(Numbers::default()) };
         let series = tenant.invoice_number_format.series(payment.issue_date.year());
         let count = payments.len() as i64;
-        let before_first = tenant.first_invoice_number - 1;
-        let (last, issued_on): (i64, NaiveDate) = on!(self, |conn| sqlx::query_as::<Db, (i64, NaiveDate)>(
+        // Only a tenant's first series starts at its first number; those of later years and formats start at 1.
+        let (last, issued_on): (i64, NaiveDate) = on!(self, |conn| {
+            sqlx::query_as::<Db, (i64, NaiveDate)>(
             "insert into invoice_series (tenant_id, series, first, last, last_issued_on)
-             values ($1, $2, $3, $4, $5)
+             values ($1, $2,
+                     case when exists(select 1 from invoice_series s where s.tenant_id = $1) then 1 else $3 end,
+                     case when exists(select 1 from invoice_series s where s.tenant_id = $1) then 0 else $3 - 1 end + $4,
+                     $5)
              on conflict (tenant_id, series) do update
-             set last = invoice_series.last + $6,
+             set last = invoice_series.last + $4,
                  last_issued_on = case when invoice_series.last_issued_on > excluded.last_issued_on
                                        then invoice_series.last_issued_on else excluded.last_issued_on end
              returning last, last_issued_on"
         )
         .bind(&tenant.tenant_id)
         .bind(&series)
-        .bind(before_first + 1)
-        .bind(before_first + count)
-        .bind(payment.issue_date)
+        .bind(tenant.first_invoice_number)
         .bind(count)
+        .bind(payment.issue_date)
         .fetch_one(conn)
-        .await?);
+        .await?
+        });
         if issued_on != payment.issue_date {
             // Somebody issued a later date of this series meanwhile: plan again with that date (rule 19).
             return Err(StoreError::Conflict);
@@ -379,11 +412,6 @@ impl Session {
         .rows_affected());
         if rows == 1 { Ok(()) } else { Err(StoreError::Fenced) }
     }
-}
-
-/// Fewer rows than planned means that somebody else wrote some of them.
-fn all_written(written: u64, planned: usize) -> Result<()> {
-    if written == planned as u64 { Ok(()) } else { Err(StoreError::Conflict) }
 }
 
 fn records_json(parked: &Parked) -> String {

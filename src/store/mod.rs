@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A function with a `&Store` or a snapshot cannot change anything. The few statements that differ between the databases
-//! stand side by side in [`dialect`]; everything else is one text and one body, compiled for both by [`on!`].
+//! stand side by side in `dialect`; everything else is one text and one body, compiled for both by `on!`.
 
 mod dialect;
 mod party;
@@ -36,7 +36,9 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool};
+use sqlx::{
+    ConnectOptions, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr, Sqlite, SqliteConnection, SqlitePool,
+};
 
 /// Runs one body for whichever database the session is on: `$conn` is its connection, `Db` its driver.
 macro_rules! on {
@@ -137,6 +139,11 @@ const SQLITE_READERS: u32 = 4;
 const SQLITE_BUSY: Duration = Duration::from_secs(60);
 
 impl Store {
+    /// Whether a URL can name a database at all; the error says what would be right, and repeats no password.
+    pub fn check_url(url: &str) -> anyhow::Result<()> {
+        Url::parse(url).map(|_| ())
+    }
+
     /// Opens a database for writing: creates it if it is not there, and migrates it.
     pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
         let pools = match Url::parse(url)? {
@@ -187,6 +194,16 @@ impl Store {
         match self.pools {
             Pools::Sqlite { .. } => "SQLite",
             Pools::Postgres(_) => "PostgreSQL",
+        }
+    }
+
+    /// How many batches of one run are worth writing at a time.
+    pub fn writers(&self) -> usize {
+        match &self.pools {
+            Pools::Sqlite { .. } => 1,
+            // Each batch fills one server process; beside them one reads. A small pool could starve the earlier one.
+            Pools::Postgres(pool) if pool.options().get_max_connections() >= 4 => 2,
+            Pools::Postgres(_) => 1,
         }
     }
 
@@ -381,11 +398,16 @@ async fn postgres_pool(options: PgConnectOptions, connections: u32, read_only: b
     if read_only {
         settings.push(("default_transaction_read_only", "on"));
     }
+    let options = options.options(settings).disable_statement_logging();
+    // A pool would try for half a minute and then say only that it gave up.
+    let first = PgConnection::connect_with(&options).await;
+    let first = first.with_context(|| format!("cannot reach the PostgreSQL database {shown}"))?;
+    let _ = first.close().await;
     PgPoolOptions::new()
         .max_connections(connections.max(2))
         .acquire_timeout(Duration::from_secs(30))
         .max_lifetime(Duration::from_secs(30 * 60))
-        .connect_with(options.options(settings).disable_statement_logging())
+        .connect_with(options)
         .await
         .with_context(|| format!("cannot reach the PostgreSQL database {shown}"))
 }
@@ -401,6 +423,8 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .pragma("trusted_schema", "OFF")
         .pragma("cell_size_check", "ON")
         .pragma("journal_size_limit", "67108864")
+        // As many pages as that limit: a batch writes more than the default of 1,000, and would pay for two more syncs each time.
+        .pragma("wal_autocheckpoint", "16384")
         .pragma("cache_size", "-32768")
         .disable_statement_logging()
 }
@@ -446,12 +470,26 @@ async fn sqlite_readers(path: &Path) -> anyhow::Result<SqlitePool> {
         .pragma("trusted_schema", "OFF")
         .pragma("cache_size", "-8192")
         .disable_statement_logging();
+    let options = if needs_no_log(path, &options).await { options.immutable(true) } else { options };
     SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS)
         .acquire_timeout(SQLITE_BUSY)
         .connect_with(options)
         .await
         .with_context(|| format!("cannot open the database {}", path.display()))
+}
+
+/// Whether a database can only be read as a file at rest: its folder takes no new files, and its log is empty.
+///
+/// So an auditor can look at a copy on a medium that nobody can write to.
+async fn needs_no_log(path: &Path, options: &SqliteConnectOptions) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+        return false;
+    }
+    let Ok(mut connection) = SqliteConnection::connect_with(options).await else { return false };
+    sqlx::query("select count(*) from sqlite_schema").execute(&mut connection).await.is_err()
 }
 
 /// Lets one process at a time create and migrate a SQLite file; sqlx's own lock is empty there.

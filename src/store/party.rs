@@ -88,6 +88,17 @@ mod tests {
     }
 
     #[test]
+    fn an_address_written_as_json_into_a_text_is_the_same_address() {
+        let address = json!({"company": "ACME", "streetAddress": "Street 1", "city": "Berlin"});
+        for address in [address.clone(), address.to_string().into()] {
+            let body = json!({"billingAddress": address, "address": address});
+            assert_eq!(buyer(&body).name.as_deref(), Some("ACME"));
+            assert_eq!(buyer(&body).address.lines_below("ACME"), ["Street 1", "Berlin"]);
+            assert_eq!(seller(&body, "Shop").address.lines_below("Shop"), ["ACME", "Street 1", "Berlin"]);
+        }
+    }
+
+    #[test]
     fn a_party_that_says_nothing_is_read_too() {
         assert_eq!(buyer(&json!({})), Buyer::default());
         assert_eq!(seller(&Value::Null, "Shop").name, "Shop");

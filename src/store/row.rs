@@ -13,6 +13,8 @@ use crate::domain::tax::TaxRule;
 use crate::domain::tenant::{BillingCycle, ContractEnd};
 use crate::domain::{BillingDay, Currency, Rental, TaxMode, TaxTreatment, Tenant};
 
+use super::dialect::{from_json, packed_row};
+
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct TenantRow {
     pub tenant_id: String,
@@ -33,32 +35,39 @@ pub(crate) struct TenantRow {
     pub party_id: String,
 }
 
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub(crate) struct CustomerRow {
-    pub customer_id: String,
-    pub billing_email: Option<String>,
-    pub tax_treatment: String,
-    pub payment_terms_days: Option<i64>,
-    pub locale: Option<String>,
-    pub party_id: String,
+packed_row! {
+    #[derive(Debug, Clone)]
+    pub(crate) struct CustomerRow {
+        pub customer_id: String,
+        pub billing_email: Option<String>,
+        pub tax_treatment: String,
+        pub payment_terms_days: Option<i64>,
+        pub locale: Option<String>,
+        pub party_id: String,
+    }
 }
 
-#[derive(Debug, sqlx::FromRow)]
-pub(crate) struct RentalRow {
-    pub rental_id: String,
-    pub customer_id: String,
-    pub billing_group_id: Option<String>,
-    pub monthly_amount: i64,
-    pub currency: String,
-    pub status: String,
-    pub start_date: NaiveDate,
-    pub end_date: Option<NaiveDate>,
-    pub contract_length: Option<i64>,
-    pub ended_on: Option<NaiveDate>,
-    pub closed_through: Option<String>,
-    pub product_name: String,
-    pub serial_number: Option<String>,
-    pub sort_key: String,
+packed_row! {
+    #[derive(Debug)]
+    pub(crate) struct RentalRow {
+        pub rental_id: String,
+        pub customer_id: String,
+        pub billing_group_id: Option<String>,
+        pub monthly_amount: i64,
+        pub currency: String,
+        pub status: String,
+        #[serde(deserialize_with = "from_json::date")]
+        pub start_date: NaiveDate,
+        #[serde(deserialize_with = "from_json::date_or_null")]
+        pub end_date: Option<NaiveDate>,
+        pub contract_length: Option<i64>,
+        #[serde(deserialize_with = "from_json::date_or_null")]
+        pub ended_on: Option<NaiveDate>,
+        pub closed_through: Option<String>,
+        pub product_name: String,
+        pub serial_number: Option<String>,
+        pub sort_key: String,
+    }
 }
 
 /// Names a field whose value the domain does not take.

@@ -320,7 +320,7 @@ impl Session {
     }
 }
 
-/// Reads what [`ledger::totals_json`] wrote.
+/// Reads what `ledger::totals_json` wrote.
 pub fn parse_totals(text: &str) -> std::collections::BTreeMap<String, crate::domain::report::Totals> {
     let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
     let number = |value: &serde_json::Value, key: &str| {

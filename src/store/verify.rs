@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! one snapshot ─┬─► invariants     one statement each, over the whole ledger
-//!               ├─► numbers        the invoices of each series, in order
-//!               ├─► records        runs against their payments, outcomes against the lines made for them
+//!               ├─► numbers        the invoices of each series, in order: numbers, dates, tax
+//!               │   └─► parties    seller and buyer as each invoice shows them
+//!               ├─► records        runs against their payments, outcomes against their lines, parked subjects against their gaps
 //!               ├─► completeness   completed dates against what is due by the present data
 //!               └─► information    what waits for a person or the next billing date: no violation
 //! ```
@@ -15,13 +16,15 @@ mod completeness;
 mod information;
 mod invariants;
 mod numbers;
+mod parties;
 mod records;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::domain::Tenant;
 use crate::domain::calendar::local_date;
+use crate::domain::invoice::series_name;
 use crate::domain::plan::BadRecord;
+use crate::domain::{Currency, Tenant};
 
 use super::{Result, Session, dialect, on};
 
@@ -41,6 +44,13 @@ pub struct Audit {
     pub information: Vec<Finding>,
 }
 
+impl Audit {
+    /// How many completed dates can no longer be proved, so that nothing is said about what they may have missed.
+    pub fn dates_not_provable(&self) -> u64 {
+        self.information.iter().filter(|listed| listed.check == information::UNPROVABLE.check).map(|f| f.count).sum()
+    }
+}
+
 /// One check with all that it found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -53,7 +63,7 @@ pub struct Finding {
     pub rows: Vec<String>,
 }
 
-/// How many rows a finding names; the others are counted. [`dialect::counted`] has the same limit.
+/// How many rows a finding names; the others are counted. `dialect::counted` has the same limit.
 pub const ROWS_MAX: usize = 20;
 
 impl Finding {
@@ -81,15 +91,45 @@ impl Finding {
 struct Statement {
     check: &'static str,
     what: &'static str,
-    /// Selects what it finds: `tenant_id`, and `named`, the ids.
+    /// Selects what it finds: `tenant_id`, and `named`, the ids, with what [`written_out`] knows in `<< >>`.
     sql: &'static str,
 }
 
 impl Statement {
     fn finding(&self, found: Vec<(String, i64)>) -> Finding {
         let count = found.first().map_or(0, |(_, count)| *count as u64);
-        let rows = found.into_iter().map(|(row, _)| row).collect();
+        let rows = found.into_iter().map(|(row, _)| written_out(&row)).collect();
         Finding { count, rows, ..Finding::new(self.check, self.what) }
+    }
+}
+
+/// Says for people what SQL cannot: `<<EUR 15900>>` is 159.00 EUR, `<<series INV-{seq:06}>>` is series INV-….
+fn written_out(row: &str) -> String {
+    let mut text = String::with_capacity(row.len());
+    let mut rest = row;
+    while let Some((before, marked)) = rest.split_once("<<")
+        && let Some((marked, after)) = marked.split_once(">>")
+    {
+        text.push_str(before);
+        match marked.split_once(' ') {
+            Some(("series", series)) => text.push_str(&format!("series {}", series_name(series))),
+            Some((code, minor)) => match minor.parse() {
+                Ok(minor) => text.push_str(&amount(code, minor)),
+                Err(_) => text.push_str(marked),
+            },
+            None => text.push_str(marked),
+        }
+        rest = after;
+    }
+    text.push_str(rest);
+    text
+}
+
+/// An amount for people, `159.00 EUR`; in minor units if nobody knows the currency.
+fn amount(code: &str, minor: i128) -> String {
+    match Currency::from_code(code) {
+        Some(currency) => format!("{} {code}", currency.format_sum(minor)),
+        None => format!("{minor} minor units of {code}"),
     }
 }
 
@@ -160,3 +200,15 @@ const PAYMENTS: &str = "select count(*) from payments where cast($1 as text) is 
 const LINES: &str = "select count(*) from payment_lines where cast($1 as text) is null or tenant_id = $1";
 const COMPLETED_DATES: &str = "select count(*) from completed_dates where cast($1 as text) is null or tenant_id = $1";
 const OUTCOMES: &str = "select count(*) from outcomes where cast($1 as text) is null or tenant_id = $1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_and_series_are_written_for_people() {
+        assert_eq!(written_out("payment a, <<EUR 15900>> and <<JPY 5>>, 3"), "payment a, 159.00 EUR and 5 JPY, 3");
+        assert_eq!(written_out("<<series NL-2026-{seq:05}>>, on record"), "series NL-2026-…, on record");
+        assert_eq!(written_out("<<ABC 7>>, <<odd>>, <<no end"), "7 minor units of ABC, odd, <<no end");
+    }
+}

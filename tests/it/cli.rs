@@ -186,14 +186,26 @@ on_both! {
         billday(db.dir.path(), &db.url, &["import", "missing.json"]).expect(2, &["missing.json"]);
     }
 
-    async fn json_goes_to_a_pipe_that_closes_without_an_error(db: TestDb) {
+    async fn files_without_a_record_are_told_on_standard_error(db: TestDb) {
+        let (empty, list) = (db.file("empty.json", ""), db.file("list.json", r#"{"rentals": [], "hasMore": false}"#));
+        let told = billday(db.dir.path(), &db.url, &["import", empty.to_str().expect("a path"), list.to_str().expect("a path")]);
+        let told = told.expect(0, &[]);
+        assert!(told.err.contains("the files hold no record") && told.out.is_empty(), "{told:?}");
+    }
+
+    async fn a_pipe_that_closes_stops_no_billing(db: TestDb) {
         imported(&db);
         let command = format!(
-            "'{}' run --dry-run --run-date 2026-11-15 --format json --database '{}' | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}",
-            env!("CARGO_BIN_EXE_billday"), db.url
+            "'{}' run --from 2026-11-01 --to 2026-11-15 --format json --no-send --database '{}' | head -c 1 > /dev/null; \
+             echo ${{PIPESTATUS[0]}}",
+            env!("CARGO_BIN_EXE_billday"),
+            db.url
         );
-        let output = Command::new("bash").args(["-c", &command]).current_dir(db.dir.path()).output().expect("bash");
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &command]).env("BILLDAY_TEST_NOW", "2026-11-15T12:00:00Z").current_dir(db.dir.path());
+        let output = shell.output().expect("bash");
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0");
+        assert_eq!(db.number("select count(*) from payments").await, 2, "the last date is billed too");
     }
 }
 

@@ -136,7 +136,7 @@ on_both! {
             {"billingGroupId": "G1", "customerId": "C1", "billingDay": 29}]"#).await;
         assert_eq!(
             message,
-            "in:4: billingDay: is 29: expected a whole number from 1 to 28\nnothing was imported"
+            "in:4: group 'G1': billingDay: is 29: expected a whole number from 1 to 28\nnothing was imported"
         );
         assert_eq!(content(&db).await, before);
     }
@@ -152,13 +152,13 @@ on_both! {
             (rental(r#""monthlyAmount": "1e2""#), "monthlyAmount: '1e2' is not a decimal number"),
             (rental(r#""monthlyAmount": -1"#), "monthlyAmount: -1 must not be negative"),
             (rental(r#""monthlyAmount": "NaN""#), "monthlyAmount: NaN is not a decimal number"),
-            (rental(r#""monthlyAmount": 1000000000000"#), "monthlyAmount: 1000000000000 is too large"),
+            (rental(r#""monthlyAmount": 1000000000000"#), "monthlyAmount: 1000000000000 is too large: the most is 999999999999 (in EUR)"),
             (rental(r#""monthlyAmount": null"#), "monthlyAmount: is missing"),
             (rental(r#""monthlyAmount": true"#), "monthlyAmount: true is not a decimal number"),
             (rental(r#""monthlyAmount": 1, "status": "paused""#), "status: 'paused' is none of active, cancelled"),
             (rental(r#""monthlyAmount": 1, "currency": "XXX""#), "currency: 'XXX' is not an ISO 4217 currency"),
             (rental(r#""monthlyAmount": 1, "endDate": "2025-12-31""#), "endDate: 2025-12-31 lies before startDate 2026-01-01"),
-            (rental(r#""monthlyAmount": 1, "contractLength": 121"#), "contractLength: is 121: expected a whole number"),
+            (rental(r#""monthlyAmount": 1, "contractLength": 121"#), "contractLength: is 121: expected a whole number from 1 to 120 (0 and empty mean none)"),
             (rental(r#""monthlyAmount": 1, "tenantId": "U""#), "tenantId: there is no tenant 'U'"),
             (rental(r#""monthlyAmount": 1, "a": {"b": 1, "b": 2}"#), "a.b: is there twice"),
             (rental(r#""monthlyAmount": 1, "productName": "a\u0007b""#), "productName: holds the control character U+0007"),
@@ -170,6 +170,8 @@ on_both! {
             (group("\"15\""), "billingDay: is '15': expected a whole number from 1 to 28, not a text"),
             (group("null"), "billingDay: is missing"),
             (r#"{"customerId": "C9"}"#.into(), "a customer needs a company, firstName, lastName or email"),
+            (r#"{"customerId": "C9", "email": "a@b.c", "paymentTermsDays": 10}"#.into(), "customer 'C9': paymentTermsDays: is 10: expected 0, 7, 14 or 30"),
+            (r#"{"customerid": "C9"}"#.into(), "its fields tell no kind of record (there is 'customerid': did you mean customerId?)"),
             (r#"{"customerId": "C9", "email": "nobody"}"#.into(), "email: 'nobody' is not an e-mail address"),
             (r#"{"tenantId": "U", "name": "U", "currency": "EUR", "timeZone": "Mars/Olympus"}"#.into(), "timeZone: 'Mars/Olympus' is not an IANA time zone"),
             (r#"{"tenantId": "U", "name": "U", "timeZone": "UTC"}"#.into(), "currency: is missing"),
@@ -189,6 +191,141 @@ on_both! {
         }
     }
 
+    async fn a_known_field_of_the_wrong_type_is_refused_and_not_taken_for_absent(db: TestDb) {
+        world(&db).await;
+        let tenant = |rest: &str| format!(r#"{{"tenantId": "U", "name": "U", "currency": "EUR", "timeZone": "UTC", {rest}}}"#);
+        let customer = |rest: &str| format!(r#"{{"customerId": "C9", "company": "A", {rest}}}"#);
+        let rental = |rest: &str| {
+            format!(r#"{{"rentalId": "X", "customerId": "C1", "monthlyAmount": 1, "startDate": "2026-01-01", "status": "cancelled", {rest}}}"#)
+        };
+        let object = r#"expected an object {"mode": "exclusive" or "inclusive", "rate": 0 to 100}"#;
+        for (record, message) in [
+            (tenant(r#""tax": 19"#), format!("tenant 'U': tax: is 19: {object}")),
+            (tenant(r#""tax": "19""#), format!("tenant 'U': tax: is '19': {object}")),
+            (tenant(r#""tax": [19]"#), format!("tenant 'U': tax: is a list: {object}")),
+            (tenant(r#""tax": {"percent": 19}"#), format!("tenant 'U': tax: has neither mode nor rate: {object}")),
+            ("tenantId,name,currency,timeZone,tax\nU,U,EUR,UTC,19\n".into(), format!("tenant 'U': tax: is '19': {object}")),
+            (tenant(r#""tax": {"rate": true}"#), "tenant 'U': tax.rate: true is not a decimal number".into()),
+            (tenant(r#""tax": {"mode": 5}"#), "tenant 'U': tax.mode: is 5: expected a text".into()),
+            (tenant(r#""billingCycle": 5"#), r#"tenant 'U': billingCycle: is 5: expected 'startDate' or {"fixedDay": 1 to 28}"#.into()),
+            (tenant(r#""billingCycle": {"day": 5}"#), "tenant 'U': billingCycle.fixedDay: is missing".into()),
+            (tenant(r#""address": 5"#), "tenant 'U': address: is 5: expected an address, that is an object or a text".into()),
+            (customer(r#""billingAddress": ["a"]"#), "customer 'C9': billingAddress: is a list: expected an address".into()),
+            (customer(r#""lastShippingAddress": true"#), "customer 'C9': lastShippingAddress: is true: expected an address".into()),
+            (customer(r#""billingAddress": {"postalCode": 10115}"#), "customer 'C9': billingAddress.postalCode: is 10115: expected a text".into()),
+            (rental(r#""cancellationDetails": "x""#), r#"rental 'X': cancellationDetails: is 'x': expected an object {"cancelledAt": a date}"#.into()),
+            (rental(r#""earlyReturnDetails": ["2026-02-01"]"#), r#"rental 'X': earlyReturnDetails: is a list: expected an object {"returnedAt": a date}"#.into()),
+            (rental(r#""buyoutDetails": 1"#), r#"rental 'X': buyoutDetails: is 1: expected an object {"buyoutDate": a date}"#.into()),
+            (rental(r#""buyoutDetails": {"buyoutDate": 1}"#), "rental 'X': buyoutDetails.buyoutDate: is 1: expected a text".into()),
+            (
+                payment("P", r#""rentalId": "R1", "billingPeriod": "2026-02", "subtotal": 1, "lineItems": [{"rentalId": "R1", "amount": 1, "arrears": "yes"}]"#),
+                "payment 'P': lineItems.0.arrears: is 'yes': expected true or false".into(),
+            ),
+            (payment("P", r#""rentalId": "R1", "billingPeriod": "2026-02", "subtotal": 1, "lineItems": {}"#), "payment 'P': lineItems: is an object: expected a list".into()),
+        ] {
+            let complaint = refuse(&db, record.clone()).await;
+            let line = if record.starts_with('{') { 1 } else { 2 };
+            assert!(complaint.starts_with(&format!("in:{line}: {message}")) && complaint.lines().count() == 2, "{record}\n{complaint}");
+        }
+        for record in [
+            tenant(r#""tax": null, "billingCycle": null, "address": """#),
+            tenant(r#""tax": {}, "billingCycle": "startDate""#),
+            customer(r#""billingAddress": {}, "lastBillingAddress": null"#),
+            rental(r#""cancellationDetails": null, "earlyReturnDetails": "", "buyoutDetails": {"reason": "other"}"#),
+            "tenantId,name,currency,timeZone,tax\nV,V,EUR,UTC,\n".into(),
+        ] {
+            accept(&db, record).await;
+        }
+    }
+
+    async fn a_record_that_lacks_what_tells_its_kind_does_not_replace_the_customer_that_it_names(db: TestDb) {
+        world(&db).await;
+        let before = content(&db).await;
+        for (record, message) in [
+            (
+                r#"{"rentalId": "R9", "customerId": "C1", "company": "x", "monthlyamount": 5, "startDate": "2026-01-01"}"#,
+                "in:1: rental 'R9': monthlyAmount: is missing (there is 'monthlyamount': did you mean monthlyAmount?)\n",
+            ),
+            (
+                r#"{"rentalId": "R9", "customerId": "C1", "email": "x@example.com", "startDate": "2026-01-01"}"#,
+                "in:1: rental 'R9': monthlyAmount: is missing\n",
+            ),
+            (
+                r#"{"billingGroupId": "G1", "customerId": "C1", "email": "x@example.com", "billing_day": 5}"#,
+                "in:1: group 'G1': billingDay: is missing (there is 'billing_day': did you mean billingDay?)\n",
+            ),
+            (
+                r#"{"paymentid": "P", "customerId": "C1", "email": "x@example.com", "billingPeriod": "2026-02", "subtotal": 1, "rentalId": "R1"}"#,
+                "in:1: payment: paymentId: is missing (there is 'paymentid': did you mean paymentId?)\n",
+            ),
+            (
+                "rentalId,customerId,email,monthlyamount,startDate\nR9,C1,x@example.com,5,2026-01-01\nR8,C1,x@example.com,5,2026-01-01\n",
+                "in:1: the header lacks what a rental needs: monthlyAmount (there is 'monthlyamount': did you mean monthlyAmount?)\n",
+            ),
+            (
+                "billingGroupId,customerId,email\nG1,C1,x@example.com\n",
+                "in:1: the header lacks what a group needs: billingDay\n",
+            ),
+        ] {
+            let complaint = refuse(&db, record).await;
+            assert_eq!(complaint, format!("{message}nothing was imported"), "{record}");
+        }
+        assert_eq!(content(&db).await, before);
+        // What refers to the records of a file with a bad header is not to blame.
+        let files = [text("c", "customerid,company\nC7,A\n"), text("r", r#"{"rentalId": "R9", "customerId": "C7", "monthlyAmount": 1, "startDate": "2026-01-01"}"#)];
+        let complaint = bring(&db, &files).await.expect_err("refused").to_string();
+        assert!(complaint.starts_with("c:1: the header") && complaint.lines().count() == 2, "{complaint}");
+        // Members and payments name groups and rentals by right, and a download's customer lists its rentals.
+        accept(&db, r#"{"customerId": "C1", "company": "Müller", "rentalIds": ["R1"], "rentalId": null}"#).await;
+    }
+
+    async fn complaints_about_a_file_of_one_line_name_the_record(db: TestDb) {
+        world(&db).await;
+        let rental = |id: &str, rest: &str| format!(r#"{{"rentalId": "{id}", "customerId": "C1", "startDate": "2026-01-01", {rest}}}"#);
+        let download = format!(
+            r#"{{"rentals": [{}, {}], "billingGroups": [{{"billingGroupId": "G7", "customerId": "C7", "billingDay": 1}}], "tenants": [{{"name": "x"}}]}}"#,
+            rental("r-6", r#""monthlyAmount": 1, "billingGroupId": "G9""#),
+            rental("r-7", r#""monthlyAmount": "x""#),
+        );
+        let complaint = refuse(&db, download).await;
+        let mut lines: Vec<&str> = complaint.lines().collect();
+        assert_eq!(lines.pop(), Some("nothing was imported"));
+        lines.sort_unstable();
+        assert_eq!(lines, [
+            "in:1: group 'G7': customerId: there is no customer 'C7'",
+            "in:1: rental 'r-6': billingGroupId: there is no group 'G9'",
+            "in:1: rental 'r-7': monthlyAmount: x is not a decimal number (in EUR)",
+            "in:1: tenant: currency: is missing",
+            "in:1: tenant: tenantId: is missing",
+            "in:1: tenant: timeZone: is missing",
+        ]);
+        let tenant = TENANT.replace("2026-01-01", "2026-02-01");
+        let summary = accept(&db, tenant).await;
+        assert!(doubts(&summary).starts_with("warning: in:1: tenant 'T': billFrom: was 2026-01-01"), "{}", doubts(&summary));
+        assert_eq!(summary.warnings().next().map(|w| w.record.as_str()), Some("tenant 'T'"));
+    }
+
+    async fn one_file_under_two_names_and_a_dash_are_told(db: TestDb) {
+        let path = db.file("world.json", WORLD);
+        let again = db.dir.path().join(".").join("world.json");
+        let link = db.dir.path().join("link.json");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        let bring_paths = async |paths: [&std::path::Path; 2]| {
+            let files = paths.map(|path| ImportFile::Path(path.to_owned()));
+            bring(&db, &files).await.expect_err("refused").to_string()
+        };
+        let name = path.display();
+        assert_eq!(bring_paths([&path, &path]).await, format!("the file {name} is named twice: nothing was imported"));
+        for other in [&again, &link] {
+            let message = bring_paths([&path, other]).await;
+            let also = other.display();
+            assert_eq!(message, format!("the file {name} is named twice, also as {also}: nothing was imported"));
+        }
+        let dash = bring(&db, &[ImportFile::Path("-".into())]).await.expect_err("refused").to_string();
+        assert_eq!(dash, "cannot read -: for standard input use /dev/stdin");
+        assert_eq!(db.number("select count(*) from tenants").await, 0);
+    }
+
     async fn a_file_that_cannot_be_read_to_its_end_brings_nothing(db: TestDb) {
         for (content, message) in [
             (&b"[{\"customerId\": \"T\"},\n{\"tenantId\""[..], "bad:2: the file ends too early"),
@@ -197,6 +334,9 @@ on_both! {
             (b"customerId,company\nC1,M\xFCller\n", "bad:2: is not UTF-8 text at the byte 0xfc"),
             (b"{\"customerId\": \"C1\",\n\"company\": \"M\xFCller\"}", "bad:2: is not UTF-8 text"),
             (b"name,city\na,b\n", "bad:1: the header 'name,city' tells no kind of record"),
+            (b"customerId;company\nC1;A\n", "bad:1: the header is 'customerId;company': cells are separated by commas, not by ';'"),
+            (b"customerId,company\nC1,A\nC2,\"B\nC3,C\n", "bad:3: a quote opens here that is closed nowhere"),
+            (b"{\"rentals\": {\"x\": 1}}", "bad:1: rentals: is an object: expected a list of rentals"),
             (b"customerId,company\nC1\n", "bad:2: has 1 cells where the header has 2"),
         ] {
             let path = db.file("bad", content);
@@ -221,14 +361,14 @@ on_both! {
         let good = |n| format!(r#"{{"rentalId": "X{n}", "customerId": "C9", "monthlyAmount": 1, "startDate": "2026-01-01"}}"#);
         let records: Vec<String> = (0..30).map(good).collect();
         let message = refuse(&db, records.join("\n")).await;
-        assert!(message.contains("\nand 10 more\n") && message.starts_with("in:1: customerId: there is no"), "{message}");
+        assert!(message.contains("\nand 10 more\n") && message.starts_with("in:1: rental 'X0': customerId: there is no"), "{message}");
     }
 
     async fn an_id_given_twice_is_refused_in_one_file_and_across_files(db: TestDb) {
         world(&db).await;
         let rental = r#"{"rentalId": "R9", "customerId": "C1", "monthlyAmount": 1, "startDate": "2026-01-01"}"#;
         let message = refuse(&db, format!("{rental}\n\n{rental}")).await;
-        assert!(message.starts_with("in:3: rentalId: rental 'R9' was given before in this import, at in:1"), "{message}");
+        assert!(message.starts_with("in:3: rental 'R9': rentalId: was given before in this import, at in:1"), "{message}");
         for (kind, record) in [
             ("tenant", TENANT),
             ("customer", r#"{"customerId": "C1", "company": "x"}"#),
@@ -239,7 +379,7 @@ on_both! {
         }
         // Beyond one chunk too.
         let many: Vec<String> = (0..1500).map(|n| rental.replace("R9", &format!("M{}", n % 1499))).collect();
-        assert!(refuse(&db, many.join("\n")).await.contains("in:1500: rentalId: rental 'M0' was given before in this import, at in:1"));
+        assert!(refuse(&db, many.join("\n")).await.contains("in:1500: rental 'M0': rentalId: was given before in this import, at in:1"));
     }
 
     async fn membership_is_what_the_call_says(db: TestDb) {
@@ -283,11 +423,11 @@ on_both! {
             format!(r#"{{"rentalId": "R1", "customerId": "C1", "monthlyAmount": 1, "startDate": "2026-01-01", "billingGroupId": {rest}}}"#)
         };
         let message = refuse(&db, format!("{}\n{}", group("G1", r#"["R1"]"#), group("G2", r#"["R1"]"#))).await;
-        assert!(message.contains("in:2: ") && message.contains("group 'G1'") && message.contains("(at in:1)"), "{message}");
+        assert!(message.starts_with("in:2: group 'G2': rentalIds: puts rental 'R1' into group 'G2'") && message.contains("group 'G1'") && message.contains("(at in:1)"), "{message}");
         let message = refuse(&db, format!("{}\n{}", group("G1", r#"["R1"]"#), rental("null"))).await;
-        assert!(message.contains("puts rental 'R1' into no group") && message.contains("(at in:1)"), "{message}");
+        assert!(message.contains("rental 'R1': billingGroupId: puts it into no group") && message.contains("(at in:1)"), "{message}");
         let message = refuse(&db, format!("{}\n{}", rental(r#""G1""#), group("G1", "[]"))).await;
-        assert!(message.contains("in:1: billingGroupId: puts rental 'R1' into group 'G1'") && message.contains("(at in:2)"), "{message}");
+        assert!(message.contains("in:1: rental 'R1': billingGroupId: puts it into group 'G1'") && message.contains("(at in:2)"), "{message}");
         // On one line, places are equal and still two records disagree.
         let message = refuse(&db, format!("[{},{}]", group("G1", r#"["R1"]"#), group("G2", r#"["R1"]"#))).await;
         assert_eq!(message.lines().count(), 2, "{message}");
@@ -410,9 +550,9 @@ on_both! {
         .await;
         let items = r#""lineItems": [{"rentalId": "R1", "amount": 1}]"#;
         let group = payment("P1", &format!(r#""billingGroupId": "G1", "billingPeriod": "2026-05", "subtotal": 1, {items}"#));
-        assert!(refuse(&db, group.clone()).await.contains("payment 'P1' is for group G1 and 2026-05, which billday billed itself with 'B1'"));
+        assert!(refuse(&db, group.clone()).await.contains("in:1: payment 'P1': billingPeriod: billday itself billed group G1 for 2026-05, with payment 'B1'"));
         let alone = payment("P1", r#""rentalId": "R1", "billingPeriod": "2026-05", "subtotal": 1"#);
-        assert!(refuse(&db, alone.clone()).await.contains("payment 'P1' charges rental 'R1' for 2026-05, which billday charged itself on 'B1'"));
+        assert!(refuse(&db, alone.clone()).await.contains("in:1: payment 'P1': billingPeriod: billday itself charged rental 'R1' for 2026-05, on payment 'B1'"));
         let cancelled = alone.replace(r#""subtotal""#, r#""status": "cancelled", "subtotal""#);
         accept(&db, cancelled).await;
         assert_eq!(db.texts("select payment_id from payment_lines where live").await, ["B1"]);
@@ -421,7 +561,7 @@ on_both! {
         assert!(summary.to_string().contains("1 payment (1 billed here and left as they are)"), "{summary}");
         assert_eq!(db.texts("select status from payments where payment_id = 'B1'").await, ["pending"]);
         let message = refuse(&db, r#"{"tenantId": "T", "name": "A", "currency": "USD", "timeZone": "UTC"}"#).await;
-        assert!(message.contains("currency: tenant 'T' has payments in EUR"), "{message}");
+        assert!(message.contains("tenant 'T': currency: the tenant has payments in EUR"), "{message}");
     }
 
     async fn payments_that_do_not_add_up_or_lead_nowhere_are_refused(db: TestDb) {
@@ -450,12 +590,30 @@ on_both! {
             {"billingGroupId": "G1", "customerId": "C1", "billingDay": 1, "rentalIds": ["R1", "R2"]}]"#).await;
         assert_eq!(
             message,
-            "in:2: status: 'gone' is none of active, inactive\n\
-             in:4: monthlyAmount: 1.111 has more than 2 decimal places (in EUR)\nnothing was imported"
+            "in:2: customer 'C1': status: 'gone' is none of active, inactive\n\
+             in:4: rental 'R2': monthlyAmount: 1.111 has more than 2 decimal places (in EUR)\nnothing was imported"
         );
         let message = refuse(&db, r#"{"tenantId": "U", "name": "U", "currency": "EUR", "timeZone": "?"}
             {"tenantId": "U", "customerId": "C1", "company": "A"}"#).await;
         assert_eq!(message.lines().count(), 2, "{message}");
+    }
+
+    async fn an_address_in_a_snapshot_is_an_object_and_no_text_that_holds_one(db: TestDb) {
+        let address = r#"{"streetAddress": "Street 1", "postalCode": "10115", "city": "Berlin", "country": "DE"}"#;
+        accept(&db, format!(
+            r#"{{"tenantId": "T", "name": "A", "currency": "EUR", "timeZone": "UTC", "address": {address}}}
+               {{"tenantId": "T", "customerId": "C1", "company": "A", "billingAddress": {address}}}
+               {{"tenantId": "T", "customerId": "C2", "company": "B", "billingAddress": "Street 2\n10115 Berlin"}}"#
+        )).await;
+        let mut addresses = Vec::new();
+        for body in db.texts("select body from parties").await {
+            let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            let address = body.get("address").or(body.get("billingAddress")).expect("an address");
+            addresses.push(address.clone());
+        }
+        let object: serde_json::Value = serde_json::from_str(address).expect("JSON");
+        assert_eq!(addresses.iter().filter(|address| **address == object).count(), 2, "{addresses:?}");
+        assert!(addresses.contains(&serde_json::json!("Street 2\n10115 Berlin")), "{addresses:?}");
     }
 
     async fn a_pipe_can_be_imported_though_files_are_read_twice(db: TestDb) {

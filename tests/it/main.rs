@@ -5,6 +5,7 @@ mod support;
 mod architecture;
 mod cli;
 mod delivery;
+mod edge_cases;
 mod faults;
 mod import;
 mod invoices;

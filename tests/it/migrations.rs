@@ -67,6 +67,21 @@ fn tables(sql: &str) -> Tables {
     tables
 }
 
+/// Table and name of the columns whose definition in a `create table` is `wanted`.
+fn columns(sql: &str, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let mut columns = Vec::new();
+    for statement in statements(sql) {
+        let Some(name) = statement.strip_prefix("create table ").and_then(|rest| rest.split([' ', '(']).next()) else {
+            continue;
+        };
+        for definition in inside_parentheses(&statement).iter().filter(|definition| wanted(definition)) {
+            let column = definition.split(' ').next().unwrap_or_default();
+            columns.push((name.to_owned(), column.to_owned()));
+        }
+    }
+    columns
+}
+
 /// The unique indexes: what must happen once must happen once on both.
 fn unique_indexes(sql: &str) -> Vec<String> {
     statements(sql).into_iter().filter(|statement| statement.starts_with("create unique index ")).collect()
@@ -107,6 +122,17 @@ fn both_databases_have_the_same_unique_indexes() {
     let sqlite = unique_indexes(&whole("sqlite"));
     assert!(!sqlite.is_empty());
     assert_eq!(sqlite, unique_indexes(&whole("postgres")));
+}
+
+#[test]
+fn sqlite_checks_each_column_that_is_a_date_on_postgresql() {
+    let checked = columns(&whole("sqlite"), |definition| {
+        let column = definition.split(' ').next().unwrap_or_default();
+        definition.contains(&format!("check ({column} is date({column}))"))
+    });
+    let dates = columns(&whole("postgres"), |definition| definition.split(' ').nth(1) == Some("date"));
+    assert!(dates.contains(&("rentals".to_owned(), "start_date".to_owned())), "the reader reads nothing");
+    assert_eq!(checked, dates);
 }
 
 #[test]

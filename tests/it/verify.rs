@@ -18,6 +18,8 @@ const NOW: &str = "2026-04-15T12:00:00Z";
 /// Every kind of subject: `G1` of two, `G2` of two currencies, `G3` whose day moves, `G4` whose member has ended; alone `R3`,
 /// `R4` that has a gap, `R5` that costs nothing.
 const MASTER_DATA: &str = "
+    insert into parties (tenant_id, party_id, body)
+    values ('acme', 'seller', '{\"tenantId\":\"acme\"}'), ('acme', 'buyer', '{\"customerId\":\"C1\"}');
     insert into tenants (tenant_id, name, currency, time_zone, locale, contract_end, proration, bill_from,
                          payment_terms_days, tax_mode, tax_rate_ppm, invoice_number_format, first_invoice_number,
                          catch_up_days, max_arrears, run_at, party_id, created_at, updated_at, changed_at)
@@ -173,7 +175,7 @@ on_both! {
         assert_eq!(audit.violations, []);
         let looked_at = [audit.tenants, audit.payments, audit.lines, audit.completed_dates, audit.outcomes];
         assert_eq!(looked_at, [1, 7, 10, 3, 11]);
-        assert_eq!(audit.passed.len(), 37);
+        assert_eq!(audit.passed.len(), 42);
         // What the runs met is there to be looked at, and is no violation.
         assert_eq!(names(&audit.information), ["parked_open"]);
         assert_eq!(
@@ -227,17 +229,18 @@ on_both! {
 
     async fn a_line_of_another_amount_is_found(db: TestDb) {
         let damage = "update payment_lines set amount = amount + 1 where rental_id = 'R3' and billing_period = '2026-03'";
-        refuted(&db, damage, &["payment_differs_from_lines"], "its lines: 15901, 3021, 1").await;
+        let row = "subtotal 159.00 EUR, tax 30.21 EUR, lines 1; its lines: 159.01 EUR, 30.21 EUR, 1";
+        refuted(&db, damage, &["payment_differs_from_lines"], row).await;
     }
 
     async fn a_line_of_another_tax_is_found(db: TestDb) {
         let damage = "update payment_lines set tax_amount = 0 where rental_id = 'R3' and billing_period = '2026-03'";
-        refuted(&db, damage, &["payment_differs_from_lines"], "its lines: 15900, 0, 1").await;
+        refuted(&db, damage, &["payment_differs_from_lines"], "its lines: 159.00 EUR, 0.00 EUR, 1").await;
     }
 
     async fn a_line_too_few_is_found(db: TestDb) {
         let damage = "update payments set line_count = 3 where subject_id = 'G1' and billing_period = '2026-04'";
-        refuted(&db, damage, &["payment_differs_from_lines"], "lines 3; its lines: 21800, 4142, 2").await;
+        refuted(&db, damage, &["payment_differs_from_lines"], "lines 3; its lines: 218.00 EUR, 41.42 EUR, 2").await;
     }
 
     async fn a_total_that_does_not_add_up_is_found(db: TestDb) {
@@ -245,7 +248,35 @@ on_both! {
             db.execute("alter table payments drop constraint payments_check").await;
         }
         let damage = "update payments set total = total + 1 where subject_id = 'R3' and billing_period = '2026-03'";
-        refuted(&db, damage, &["total_wrong", "run_record_wrong"], "15900 and 3021 are not 18922").await;
+        refuted(&db, damage, &["total_wrong", "run_record_wrong"], "159.00 EUR and 30.21 EUR are not 189.22 EUR").await;
+    }
+
+    async fn a_changed_tax_rate_is_found(db: TestDb) {
+        let damage = "update payments set tax_rate_ppm = 70000 where subject_id = 'R3' and billing_period = '2026-03'";
+        let row = "tax 30.21 EUR on 159.00 EUR at 7 %, which makes 11.13 EUR, or 12.38 EUR if the price was gross";
+        refuted(&db, damage, &["tax_wrong"], row).await;
+    }
+
+    async fn a_changed_tax_with_its_total_is_found(db: TestDb) {
+        let damage = "update payments set tax_amount = tax_amount + 1, total = total + 1
+                      where subject_id = 'R3' and billing_period = '2026-03'";
+        let checks = ["tax_wrong", "payment_differs_from_lines", "run_record_wrong"];
+        refuted(&db, damage, &checks, "tax 30.22 EUR on 159.00 EUR at 19 %").await;
+    }
+
+    async fn a_tax_changed_wherever_it_is_on_record_is_found(db: TestDb) {
+        let damage = "update payments set tax_amount = tax_amount + 1, total = total + 1
+                      where subject_id = 'R3' and billing_period = '2026-04';
+                      update payment_lines set tax_amount = tax_amount + 1
+                      where rental_id = 'R3' and billing_period = '2026-04';
+                      update runs set totals = replace(replace(totals, ':7163', ':7164'), ':44863', ':44864')
+                      where run_date = '2026-04-15'";
+        refuted(&db, damage, &["tax_wrong"], "tax 30.22 EUR on 159.00 EUR at 19 %").await;
+    }
+
+    async fn a_rate_for_who_is_exempt_is_found(db: TestDb) {
+        let damage = "update payments set tax_treatment = 'exempt' where subject_id = 'R3' and billing_period = '2026-03'";
+        refuted(&db, damage, &["tax_wrong"], "no rate is 19 % when the tax treatment is exempt").await;
     }
 
     async fn a_line_without_a_payment_is_found(db: TestDb) {
@@ -284,7 +315,7 @@ on_both! {
     async fn a_gap_in_the_numbers_is_found(db: TestDb) {
         let damage = "update payments set sequence = 8, invoice_number = 'INV-2026-000008' where sequence = 7;
                       update invoice_series set last = 8";
-        refuted(&db, damage, &["numbers_not_gapless"], "number 8 follows number 6").await;
+        refuted(&db, damage, &["numbers_not_gapless"], "series INV-2026-…, number 8 follows number 6").await;
     }
 
     async fn a_number_given_twice_is_found(db: TestDb) {
@@ -314,7 +345,7 @@ on_both! {
     }
 
     async fn a_series_without_a_record_is_found(db: TestDb) {
-        let row = "series INV-2026-{seq:06}, 7 invoices";
+        let row = "series INV-2026-…, 7 invoices";
         refuted(&db, "delete from invoice_series", &["series_without_record"], row).await;
     }
 
@@ -366,13 +397,15 @@ on_both! {
 
     async fn a_run_that_counted_wrong_is_found(db: TestDb) {
         let damage = "update runs set billed = billed + 1 where run_date = '2026-03-20'";
-        refuted(&db, damage, &["run_record_wrong"], "for 2026-03-20, on record 3 ").await;
+        let sums = "(2 in EUR: net 198.00 EUR, tax 37.62 EUR, total 235.62 EUR)";
+        let row = format!("for 2026-03-20, on record 3 payments {sums}, found 2 {sums}");
+        refuted(&db, damage, &["run_record_wrong"], &row).await;
     }
 
     async fn a_run_that_added_wrong_is_found(db: TestDb) {
         let damage = "update runs set totals = replace(totals, '\"payments\":2', '\"payments\":3')
                       where run_date = '2026-03-20'";
-        refuted(&db, damage, &["run_record_wrong"], "for 2026-03-20, on record 2 ").await;
+        refuted(&db, damage, &["run_record_wrong"], "for 2026-03-20, on record 2 payments (3 in EUR: net ").await;
     }
 
     async fn a_billed_subject_without_a_line_is_found(db: TestDb) {
@@ -470,7 +503,7 @@ on_both! {
 
     async fn a_payment_of_nobody_is_found(db: TestDb) {
         let damage = "update payments set customer_id = 'gone' where sequence = 7";
-        refuted(&db, damage, &["payment_without_customer"], "customer gone").await;
+        refuted(&db, damage, &["payment_without_customer", "buyer_differs"], "customer gone").await;
     }
 
     async fn a_payment_of_no_run_is_found(db: TestDb) {
@@ -488,6 +521,36 @@ on_both! {
         refuted(&db, damage, &["outcome_without_run"], "group G4, run date 2026-03-15, run gone").await;
     }
 
+    async fn a_payment_of_another_customer_is_found(db: TestDb) {
+        let damage = "insert into customers (tenant_id, customer_id, customer_type, status, tax_treatment, party_id,
+                                             created_at, updated_at, changed_at)
+                      values ('acme', 'C2', 'business', 'active', 'standard', 'buyer', 1, 1, 1);
+                      update payments set customer_id = 'C2' where sequence = 7";
+        refuted(&db, damage, &["buyer_differs"], "number 7, of customer C2, is made out to customer C1").await;
+    }
+
+    async fn a_buyer_of_no_customer_is_found(db: TestDb) {
+        let damage = "update parties set body = '{}' where party_id = 'buyer'";
+        refuted(&db, damage, &["buyer_differs"], "number 1, of customer C1, is made out to customer none").await;
+    }
+
+    async fn a_lost_buyer_is_found(db: TestDb) {
+        let damage = "delete from parties where party_id = 'buyer'";
+        refuted(&db, damage, &["party_unreadable"], "number 1, buyer buyer is not on record").await;
+    }
+
+    async fn a_payment_without_a_seller_is_found(db: TestDb) {
+        let damage = "update payments set seller_party = null where sequence = 7";
+        refuted(&db, damage, &["party_unreadable"], "number 7, seller none is not on record").await;
+    }
+
+    async fn a_buyer_that_cannot_be_read_is_found(db: TestDb) {
+        let damage = "update parties set body = '[]' where party_id = 'buyer'";
+        refuted(&db, damage, &["party_unreadable"], "number 1, buyer buyer is no JSON object").await;
+        db.execute("update parties set body = '{' where party_id = 'buyer'").await;
+        assert_eq!(names(&audit(&db).await.violations), ["party_unreadable"]);
+    }
+
     async fn a_rental_of_nobody_is_found(db: TestDb) {
         let damage = "update rentals set customer_id = 'gone' where rental_id = 'R1'";
         refuted(&db, damage, &["rental_without_customer"], "rental R1, customer gone").await;
@@ -498,9 +561,74 @@ on_both! {
         refuted(&db, damage, &["rental_without_group"], "rental R3, group gone").await;
     }
 
+    async fn completed_dates_that_are_lost_are_found(db: TestDb) {
+        refuted(&db, "delete from completed_dates", &["completed_date_missing"], "run date 2026-03-20, run ").await;
+        let audit = audit(&db).await;
+        // Of two runs of one date, one is named.
+        assert_eq!(audit.violations[0].count, 3);
+    }
+
+    async fn a_retry_completes_no_date(db: TestDb) {
+        billed(&db).await;
+        db.execute(
+            "update runs set kind = 'retry' where run_date = '2026-03-20';
+             delete from completed_dates where run_date = '2026-03-20'",
+        )
+        .await;
+        assert_eq!(audit(&db).await.violations, []);
+    }
+
+    async fn gaps_of_a_parked_subject_that_are_lost_are_found(db: TestDb) {
+        let row = "group G2, run date 2026-03-20, rental R8, period 2026-03";
+        refuted(&db, "delete from arrears", &["parked_period_lost"], row).await;
+        let audit = audit(&db).await;
+        assert_eq!(audit.violations[0].count, 2);
+    }
+
+    async fn gaps_of_a_parked_subject_that_cannot_be_read_are_found(db: TestDb) {
+        let row = "group G2, run date 2026-03-20, its periods cannot be read";
+        refuted(&db, "update parked set charges = '[7]'", &["parked_period_lost"], row).await;
+    }
+
+    async fn gaps_of_a_dismissed_subject_need_no_mark(db: TestDb) {
+        billed(&db).await;
+        db.execute("update parked set state = 'closed'; delete from arrears").await;
+        assert_eq!(audit(&db).await.violations, []);
+    }
+
     async fn a_completed_date_without_its_run_is_found(db: TestDb) {
         let damage = "update completed_dates set run_id = 'gone' where run_date = '2026-03-20'";
         refuted(&db, damage, &["completed_date_without_run"], "run date 2026-03-20, run gone").await;
+    }
+}
+
+/// Every column that holds a date; `migrations.rs` keeps SQLite's in step with them.
+const DATES: [&str; 11] = [
+    "tenants.bill_from",
+    "rentals.start_date",
+    "rentals.end_date",
+    "rentals.ended_on",
+    "payments.issue_date",
+    "payments.due_date",
+    "invoice_series.last_issued_on",
+    "runs.run_date",
+    "completed_dates.run_date",
+    "outcomes.run_date",
+    "parked.run_date",
+];
+
+on_both! {
+    async fn the_database_refuses_what_is_no_date(db: TestDb) {
+        billed(&db).await;
+        for (table, column) in DATES.iter().filter_map(|name| name.split_once('.')) {
+            for bad in ["garbage", "2026-13-25", "2026-02-30", "", "2026"] {
+                let refused = db.try_execute(&format!("update {table} set {column} = '{bad}'")).await;
+                assert!(refused.is_err(), "{table}.{column} takes '{bad}'");
+            }
+        }
+        for good in ["'2028-02-29'", "null"] {
+            db.try_execute(&format!("update rentals set end_date = {good}")).await.expect(good);
+        }
     }
 }
 
@@ -606,7 +734,7 @@ on_both! {
                 "check": "series_record_wrong",
                 "what": "each series has on record the first and last number that its invoices have",
                 "count": 1,
-                "rows": ["tenant acme: series INV-2026-{seq:06}, on record 1 to 8, its invoices 1 to 7"],
+                "rows": ["tenant acme: series INV-2026-…, on record 1 to 8, its invoices 1 to 7"],
             }])
         );
     }
@@ -615,8 +743,13 @@ on_both! {
         billed(&db).await;
         let proved = text(&verify(&db.url, &[]).stdout);
         assert!(proved.starts_with("Looked at 1 tenant, 7 payments, 10 lines, 3 completed dates and 11 outcomes."), "{proved}");
-        assert!(proved.contains("OK        no rental is charged twice for one period\n"), "{proved}");
-        assert!(proved.lines().last().is_some_and(|last| last.starts_with("Proved: ")), "{proved}");
+        assert!(proved.contains("\n42 checks passed (--verbose names them).\n"), "{proved}");
+        assert!(!proved.contains("OK  "), "{proved}");
+        let last = "Proved: nothing twice, nothing missed, sums agree, numbers are gapless.";
+        assert_eq!(proved.lines().last(), Some(last), "{proved}");
+        let verbose = text(&verify(&db.url, &["--verbose"]).stdout);
+        assert!(verbose.contains("OK        no rental is charged twice for one period\n"), "{verbose}");
+        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 42, "{verbose}");
 
         db.execute("update invoice_series set last = 8").await;
         let output = verify(&db.url, &[]);
@@ -624,7 +757,25 @@ on_both! {
         assert_eq!(output.status.code(), Some(5));
         assert!(refuted.contains("VIOLATED  each series has on record"), "{refuted}");
         assert!(refuted.contains("on record 1 to 8, its invoices 1 to 7\n"), "{refuted}");
-        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 37 checks")), "{refuted}");
+        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 42 checks")), "{refuted}");
+    }
+
+    async fn the_verdict_claims_nothing_about_dates_that_cannot_be_proved(db: TestDb) {
+        billed(&db).await;
+        let proved: serde_json::Value =
+            serde_json::from_slice(&verify(&db.url, &["--format", "json"]).stdout).expect("JSON");
+        assert_eq!(proved["datesNotProvable"], 0);
+
+        let changed = at("2026-03-22T00:00:00Z").timestamp_micros();
+        db.execute(&format!("update tenants set changed_at = {changed}")).await;
+        let output = verify(&db.url, &[]);
+        let words = text(&output.stdout);
+        let last = "Proved: nothing twice, sums agree, numbers are gapless; nothing missed on the dates that can still be \
+                    proved (2 cannot: see above).";
+        assert_eq!((output.status.code(), words.lines().last()), (Some(0), Some(last)), "{words}");
+        let proved: serde_json::Value =
+            serde_json::from_slice(&verify(&db.url, &["--format", "json"]).stdout).expect("JSON");
+        assert_eq!((&proved["proved"], &proved["datesNotProvable"]), (&true.into(), &2.into()));
     }
 
     async fn an_unknown_tenant_is_refused(db: TestDb) {

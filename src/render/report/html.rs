@@ -10,7 +10,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use serde::Serialize;
 
-use super::{advice, format_sum, sum_of_tenants, table, total_currency};
+use super::{advice, sum_of_tenants, table, total_currency};
 use crate::domain::plan::{Problem, SkipCode, Withheld};
 use crate::domain::report::{RunReport, TenantReport, Totals};
 use crate::domain::{BillingPeriod, Subject};
@@ -210,7 +210,7 @@ struct TotalView {
 fn total_views(totals: &BTreeMap<String, Totals>) -> anyhow::Result<Vec<TotalView>> {
     let view = |(code, totals): (&String, &Totals)| {
         let currency = total_currency(code)?;
-        let sum = |minor| grouped(&format_sum(currency, minor));
+        let sum = |minor| grouped(&currency.format_sum(minor));
         Ok(TotalView {
             currency: code.clone(),
             payments: count(totals.payments, "payment", "payments"),
@@ -415,7 +415,7 @@ mod tests {
             "SUBSCRIPTION_CURRENCY_MISMATCH",
             "Its rentals are priced in EUR and USD: one payment has one currency",
             "rental R82: currency is &quot;USD&quot;",
-            "billday parked retry group G8 2026-11-15 --tenant acme",
+            "billday parked retry group:G8 2026-11-15 --tenant acme",
             "billday arrears confirm R5 --tenant acme",
             "billday arrears waive R6 2026-09 --tenant acme --reason",
             "506.94",

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Number;
 
-use super::{format_sum, total_currency};
+use super::total_currency;
 use crate::domain::plan::{BadRecord, Problem, SkipCode, Withheld};
 use crate::domain::report::{Delivery, RunReport, TenantReport, Totals};
 use crate::domain::{Subject, SubjectKind};
@@ -205,7 +205,7 @@ struct WireTotals {
 fn wire_totals(totals: &BTreeMap<String, Totals>) -> anyhow::Result<BTreeMap<&str, WireTotals>> {
     let wire = |(code, totals): (&'_ String, &Totals)| {
         let currency = total_currency(code)?;
-        let number = |minor| anyhow::Ok(format_sum(currency, minor).parse::<Number>()?);
+        let number = |minor| anyhow::Ok(currency.format_sum(minor).parse::<Number>()?);
         anyhow::Ok(WireTotals {
             payments: totals.payments,
             subtotal: number(totals.subtotal)?,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use super::{advice, format_sum, total_currency};
+use super::{advice, total_currency};
 use crate::domain::BillingPeriod;
 use crate::domain::plan::{Problem, Withheld};
 use crate::domain::report::{Delivery, RunReport, TenantReport, Totals};
@@ -191,7 +191,7 @@ fn write_totals<'a>(
         .into_iter()
         .map(|(code, totals)| {
             let currency: Currency = total_currency(code)?;
-            let sum = |minor| format_sum(currency, minor);
+            let sum = |minor| currency.format_sum(minor);
             anyhow::Ok([
                 code.clone(),
                 totals.payments.to_string(),

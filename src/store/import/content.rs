@@ -81,7 +81,7 @@ impl TenantContent {
             "tenantId": tenant_id,
             "name": self.name,
             "legalName": self.legal_name,
-            "address": self.address,
+            "address": embedded(self.address.as_deref()),
             "vatId": self.vat_id,
             "email": self.email,
             "iban": self.iban,
@@ -130,7 +130,7 @@ impl CustomerContent {
             "billingEmail": self.billing_email,
             "vatId": self.vat_id,
             "buyerReference": self.buyer_reference,
-            "billingAddress": self.billing_address,
+            "billingAddress": embedded(self.billing_address.as_deref()),
             "taxTreatment": self.tax_treatment,
         }))
     }
@@ -241,6 +241,15 @@ impl Content for PaymentContent {
 fn keep_status(status: &mut Option<String>, stored: Option<&String>, default: &str) {
     if status.is_none() {
         *status = Some(stored.map_or(default, String::as_str).to_owned());
+    }
+}
+
+/// A stored address as it goes into a snapshot: an object as such, not as a text that holds one.
+fn embedded(address: Option<&str>) -> serde_json::Value {
+    let Some(address) = address else { return serde_json::Value::Null };
+    match serde_json::from_str(address) {
+        Ok(object @ serde_json::Value::Object(_)) => object,
+        _ => address.into(),
     }
 }
 

@@ -98,7 +98,7 @@ impl Session {
             call,
             Finding::MemberDisputed,
             "select b.place, a.place as other, b.rental_id as id, b.billing_group_id as whom,
-                    a.billing_group_id as detail, count(*) over () as total
+                    a.billing_group_id as detail, b.said_by, count(*) over () as total
              from import_members a
              join import_members b on b.tenant_id = a.tenant_id and b.rental_id = a.rental_id
              where a.billing_group_id is distinct from b.billing_group_id
@@ -149,6 +149,7 @@ impl Session {
             call,
             Finding::MemberOfOtherCustomer,
             "select case when r.import_id = $1 then r.import_place else g.import_place end as place,
+                    case when r.import_id = $1 then 'rental' else 'group' end as said_by,
                     r.rental_id as id, g.billing_group_id as whom, r.customer_id as detail, count(*) over () as total
              from rentals r
              join billing_groups g on g.tenant_id = r.tenant_id and g.billing_group_id = r.billing_group_id

@@ -71,6 +71,9 @@ pub struct Found {
     pub detail: Option<String>,
     #[sqlx(default)]
     pub period: Option<String>,
+    /// Of a membership: whether the `group`'s record says it, or the `rental`'s own.
+    #[sqlx(default)]
+    pub said_by: Option<String>,
 }
 
 /// What was found; [`refused`](Self::refused) tells doubts from errors.

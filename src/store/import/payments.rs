@@ -224,8 +224,10 @@ impl Session {
                            import_id = excluded.import_id, import_place = excluded.import_place",
             count: ready.len(),
         };
+        // First, or a payment would take a period that another one of the call is about to leave.
+        self.release(ready).await?;
         insert(self, rows).await?;
-        self.release(ready).await
+        Ok(())
     }
 
     /// Takes from changed payments what they held; it is settled again at the end.

@@ -109,12 +109,13 @@ impl Session {
 
     /// Closes the history of touched rentals, and keeps the list of those without a line.
     async fn settle_rentals(&mut self, call: &ImportCall) -> Result<()> {
-        on!(self, |conn| sqlx::query::<Db>(
+        on!(self, |conn| {
+            sqlx::query::<Db>(
             "update rentals
              set closed_through = w.closed_through, changed_at = $1
              from (select c.tenant_id, c.rental_id,
                           (select max(l.billing_period) from payment_lines l
-                           where l.tenant_id = c.tenant_id and l.rental_id = c.rental_id and l.imported and l.live)
+                           where l.tenant_id = c.tenant_id and l.rental_id = c.rental_id and l.imported and l.billing_period > '' and l.live)
                           as closed_through
                    from import_charged c) as w
              where rentals.tenant_id = w.tenant_id and rentals.rental_id = w.rental_id
@@ -123,14 +124,15 @@ impl Session {
         .bind(call.now)
         .execute(conn)
         .await?
-        .rows_affected());
+        .rows_affected()
+        });
         self.execute(
             "delete from uncharged_rentals
              where exists(select 1 from import_charged c
                           where c.tenant_id = uncharged_rentals.tenant_id and c.rental_id = uncharged_rentals.rental_id)
                and exists(select 1 from payment_lines l
                           where l.tenant_id = uncharged_rentals.tenant_id
-                            and l.rental_id = uncharged_rentals.rental_id and l.live)",
+                            and l.rental_id = uncharged_rentals.rental_id and l.billing_period > '' and l.live)",
         )
         .await?;
         self.execute(
@@ -139,7 +141,7 @@ impl Session {
              from import_charged c
              join rentals r on r.tenant_id = c.tenant_id and r.rental_id = c.rental_id
              where not exists(select 1 from payment_lines l
-                              where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.live)
+                              where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.billing_period > '' and l.live)
              on conflict do nothing",
         )
         .await
@@ -150,23 +152,26 @@ impl Session {
         self.findings(
             call,
             Finding::HoleInHistory,
-            "select p.import_place as place, h.rental_id as id, h.earlier as detail, h.billing_period as period,
-                    count(*) over () as total
+            "select case when p.import_id = $1 then p.import_place else e.import_place end as place,
+                    h.rental_id as id, h.earlier as detail, h.billing_period as period, count(*) over () as total
              from (select l.tenant_id, l.rental_id, l.payment_id, l.billing_period,
                           lag(l.billing_period) over (partition by l.tenant_id, l.rental_id
-                                                      order by l.billing_period) as earlier
+                                                      order by l.billing_period) as earlier,
+                          lag(l.payment_id) over (partition by l.tenant_id, l.rental_id
+                                                  order by l.billing_period) as earlier_payment
                    from import_charged c
                    join payment_lines l on l.tenant_id = c.tenant_id and l.rental_id = c.rental_id
                    where l.imported and l.live) as h
              join tenants t on t.tenant_id = h.tenant_id
              join payments p on p.tenant_id = h.tenant_id and p.payment_id = h.payment_id
-             where p.import_id = $1
+             join payments e on e.tenant_id = h.tenant_id and e.payment_id = h.earlier_payment
+             where (p.import_id = $1 or e.import_id = $1)
                and cast(substr(h.billing_period, 1, 4) as bigint) * 12 + cast(substr(h.billing_period, 6, 2) as bigint) - 1
                    > cast(substr(h.earlier, 1, 4) as bigint) * 12 + cast(substr(h.earlier, 6, 2) as bigint)
                and cast(substr(h.billing_period, 1, 4) as bigint) * 12 + cast(substr(h.billing_period, 6, 2) as bigint) - 1
                    >= cast(substr(cast(t.bill_from as text), 1, 4) as bigint) * 12
                       + cast(substr(cast(t.bill_from as text), 6, 2) as bigint)
-             order by p.import_place, h.rental_id, h.billing_period
+             order by 1, h.rental_id, h.billing_period
              limit $2",
         )
         .await

@@ -70,7 +70,7 @@ const LAPSED: Statement = Statement {
                            and l.billing_period = a.billing_period and l.live)",
 };
 
-const UNPROVABLE: Statement = Statement {
+pub(super) const UNPROVABLE: Statement = Statement {
     check: "dates_not_provable",
     what: "completed dates from before the tenant's settings were last changed: what was due then is no longer known",
     sql: "
@@ -196,13 +196,13 @@ impl Session {
                     r.end_date, r.contract_length, r.ended_on, r.closed_through, r.product_name, r.serial_number,
                     r.sort_key,
                     (select count(*) from payment_lines l
-                     where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.live) as line_count
+                     where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.billing_period > '' and l.live) as line_count
              from rentals r
              where r.tenant_id = $1 and r.rental_id > $2
                and cast(substr(cast(r.start_date as text), 1, 4) as bigint) * 12
                    + cast(substr(cast(r.start_date as text), 6, 2) as bigint) + r.contract_length <= $3
                and r.contract_length > (select count(*) from payment_lines l
-                                        where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.live)
+                                        where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.billing_period > '' and l.live)
              order by r.rental_id
              limit $4"
         )

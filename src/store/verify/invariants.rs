@@ -35,13 +35,14 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "payment_differs_from_lines",
         what: "each payment's subtotal, tax and number of lines are those of its lines",
         sql: "
-            select p.tenant_id, 'payment ' || p.payment_id || ', subtotal ' || p.subtotal || ', tax ' || p.tax_amount
-                       || ', lines ' || p.line_count || '; its lines: ' || coalesce(sum(l.amount), 0) || ', '
-                       || coalesce(sum(l.tax_amount), 0) || ', ' || count(l.rental_id) as named
+            select p.tenant_id, 'payment ' || p.payment_id || ', subtotal <<' || p.currency || ' ' || p.subtotal
+                       || '>>, tax <<' || p.currency || ' ' || p.tax_amount || '>>, lines ' || p.line_count
+                       || '; its lines: <<' || p.currency || ' ' || coalesce(sum(l.amount), 0) || '>>, <<' || p.currency
+                       || ' ' || coalesce(sum(l.tax_amount), 0) || '>>, ' || count(l.rental_id) as named
             from payments p
             left join payment_lines l on l.tenant_id = p.tenant_id and l.payment_id = p.payment_id
             where p.origin = 'billday'
-            group by p.tenant_id, p.payment_id, p.subtotal, p.tax_amount, p.line_count
+            group by p.tenant_id, p.payment_id, p.currency, p.subtotal, p.tax_amount, p.line_count
             having coalesce(sum(l.amount), 0) <> p.subtotal or coalesce(sum(l.tax_amount), 0) <> p.tax_amount
                 or count(l.rental_id) <> p.line_count",
     },
@@ -49,8 +50,8 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "total_wrong",
         what: "each payment's total is its subtotal and tax",
         sql: "
-            select tenant_id, 'payment ' || payment_id || ', ' || subtotal || ' and ' || tax_amount || ' are not '
-                       || total as named
+            select tenant_id, 'payment ' || payment_id || ', <<' || currency || ' ' || subtotal || '>> and <<' || currency
+                       || ' ' || tax_amount || '>> are not <<' || currency || ' ' || total || '>>' as named
             from payments
             where origin = 'billday' and total - subtotal <> tax_amount",
     },
@@ -109,7 +110,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "series_record_wrong",
         what: "each series has on record the first and last number that its invoices have",
         sql: "
-            select s.tenant_id, 'series ' || s.series || ', on record ' || s.first || ' to ' || s.last
+            select s.tenant_id, '<<series ' || s.series || '>>, on record ' || s.first || ' to ' || s.last
                        || ', its invoices '
                        || coalesce(cast(p.lowest as text) || ' to ' || cast(p.highest as text), 'none') as named
             from invoice_series s
@@ -123,7 +124,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
         check: "series_without_record",
         what: "each series that invoices have is on record",
         sql: "
-            select p.tenant_id, 'series ' || p.series || ', ' || p.invoices || ' invoices' as named
+            select p.tenant_id, '<<series ' || p.series || '>>, ' || p.invoices || ' invoices' as named
             from (select tenant_id, series, count(*) as invoices
                   from payments
                   where series is not null
@@ -183,6 +184,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
     },
     Statement {
         check: "already_billed_without_payment",
+        // An imported payment may have been corrected since, for another period.
         what: "each subject that is on record as already billed has a payment for that period",
         sql: "
             select o.tenant_id, o.subject_kind || ' ' || o.subject_id || ', run date ' || o.run_date as named
@@ -191,7 +193,10 @@ pub(super) const INVARIANTS: &[Statement] = &[
               and not exists(select 1 from payments p
                              where p.tenant_id = o.tenant_id and p.subject_kind = o.subject_kind
                                and p.subject_id = o.subject_id and p.live
-                               and p.billing_period = substr(cast(o.run_date as text), 1, 7))",
+                               and p.billing_period = substr(cast(o.run_date as text), 1, 7))
+              and not exists(select 1 from payments i
+                             where i.tenant_id = o.tenant_id and i.subject_kind = o.subject_kind
+                               and i.subject_id = o.subject_id and i.origin = 'import')",
     },
     Statement {
         check: "parked_outcome_without_record",
@@ -213,7 +218,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
             from (select u.tenant_id, 'rental ' || u.rental_id || ' is listed, and has a line or is none' as named
                   from uncharged_rentals u
                   where exists(select 1 from payment_lines l
-                               where l.tenant_id = u.tenant_id and l.rental_id = u.rental_id and l.live)
+                               where l.tenant_id = u.tenant_id and l.rental_id = u.rental_id and l.billing_period > '' and l.live)
                      or not exists(select 1 from rentals r
                                    where r.tenant_id = u.tenant_id and r.rental_id = u.rental_id)
                   union all
@@ -222,7 +227,7 @@ pub(super) const INVARIANTS: &[Statement] = &[
                   where not exists(select 1 from uncharged_rentals u
                                    where u.tenant_id = r.tenant_id and u.rental_id = r.rental_id)
                     and not exists(select 1 from payment_lines l
-                                   where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.live)) v",
+                                   where l.tenant_id = r.tenant_id and l.rental_id = r.rental_id and l.billing_period > '' and l.live)) v",
     },
     Statement {
         check: "billed_group_wrong",
@@ -316,5 +321,17 @@ pub(super) const INVARIANTS: &[Statement] = &[
             where not exists(select 1 from runs r
                              where r.tenant_id = d.tenant_id and r.run_id = d.run_id and r.run_date = d.run_date
                                and r.state = 'completed')",
+    },
+    Statement {
+        check: "completed_date_missing",
+        what: "each date that a run completed is on record as completed",
+        // A retry bills one subject, which completes no date.
+        sql: "
+            select r.tenant_id, 'run date ' || r.run_date || ', run ' || min(r.run_id) as named
+            from runs r
+            where r.state = 'completed' and r.kind <> 'retry'
+              and not exists(select 1 from completed_dates d
+                             where d.tenant_id = r.tenant_id and d.run_date = r.run_date)
+            group by r.tenant_id, r.run_date",
     },
 ];

@@ -90,6 +90,17 @@ impl TestDb {
         }
     }
 
+    /// Runs one statement as any program would: with all that the database refuses.
+    pub async fn try_execute(&self, sql: &str) -> Result<(), sqlx::Error> {
+        if self.is_sqlite() {
+            let mut conn = self.sqlite_connection().await;
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.map(|_| ())
+        } else {
+            let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.map(|_| ())
+        }
+    }
+
     /// One whole number from a query.
     pub async fn number(&self, sql: &str) -> i64 {
         if self.is_sqlite() {

@@ -1,0 +1,104 @@
+//! Seller and buyer as each invoice shows them (rule 24): on record, readable, and the buyer the payment's own customer.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+use sqlx::FromRow;
+
+use super::super::{Result, Session, dialect, on};
+use super::Finding;
+use super::numbers::Numbered;
+
+/// Versions that are remembered at a time, so that memory stays flat.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// What one version says of itself.
+enum Body {
+    Missing,
+    Unreadable,
+    Object { customer_id: Option<String> },
+}
+
+/// The versions of one tenant that were read already, and what was found with them.
+pub(super) struct Parties {
+    tenant_id: String,
+    read: HashMap<String, Body>,
+    unreadable: Finding,
+    strange: Finding,
+}
+
+impl Parties {
+    pub(super) fn new() -> Self {
+        Self {
+            tenant_id: String::new(),
+            read: HashMap::new(),
+            unreadable: Finding::new(
+                "party_unreadable",
+                "the seller and the buyer of each payment are on record and can be read",
+            ),
+            strange: Finding::new("buyer_differs", "the buyer on each invoice is its payment's customer"),
+        }
+    }
+
+    pub(super) fn findings(self) -> [Finding; 2] {
+        [self.unreadable, self.strange]
+    }
+
+    fn check(&mut self, invoice: &Numbered) {
+        for (role, party_id) in [("seller", &invoice.seller_party), ("buyer", &invoice.buyer_party)] {
+            let body = party_id.as_ref().and_then(|id| self.read.get(id)).unwrap_or(&Body::Missing);
+            let shown = party_id.as_deref().unwrap_or("none");
+            match body {
+                Body::Missing => self.unreadable.note(|| format!("{invoice}, {role} {shown} is not on record")),
+                Body::Unreadable => self.unreadable.note(|| format!("{invoice}, {role} {shown} is no JSON object")),
+                Body::Object { customer_id }
+                    if role == "buyer" && customer_id.as_ref() != Some(&invoice.customer_id) =>
+                {
+                    let (of, to) = (&invoice.customer_id, customer_id.as_deref().unwrap_or("none"));
+                    self.strange.note(|| format!("{invoice}, of customer {of}, is made out to customer {to}"));
+                }
+                Body::Object { .. } => {}
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Checks the invoices of one tenant that billday made.
+    pub(super) async fn check_parties(&mut self, invoices: &[Numbered], parties: &mut Parties) -> Result<()> {
+        let Some(first) = invoices.first() else { return Ok(()) };
+        if parties.tenant_id != first.tenant_id || parties.read.len() > REMEMBERED_MAX {
+            parties.tenant_id.clone_from(&first.tenant_id);
+            parties.read.clear();
+        }
+        let ours = || invoices.iter().filter(|invoice| invoice.is_ours());
+        let ids = ours().flat_map(|invoice| [&invoice.seller_party, &invoice.buyer_party]).flatten();
+        let new: HashSet<&String> = ids.filter(|id| !parties.read.contains_key(*id)).collect();
+        let new: Vec<String> = new.into_iter().cloned().collect();
+        if !new.is_empty() {
+            for (party_id, body) in self.party_bodies(&first.tenant_id, &new).await? {
+                parties.read.insert(party_id, read(&body));
+            }
+        }
+        ours().for_each(|invoice| parties.check(invoice));
+        Ok(())
+    }
+
+    async fn party_bodies(&mut self, tenant_id: &str, ids: &[String]) -> Result<Vec<(String, String)>> {
+        Ok(on!(self, |conn| dialect::with_keys::<Db>(
+            "select party_id, body from parties where tenant_id = $2 and party_id in $keys",
+            ids
+        )
+        .bind(tenant_id)
+        .try_map(|row| <(String, String)>::from_row(&row))
+        .fetch_all(conn)
+        .await?))
+    }
+}
+
+fn read(body: &str) -> Body {
+    match serde_json::from_str::<Map<String, Value>>(body) {
+        Ok(body) => Body::Object { customer_id: body.get("customerId").and_then(Value::as_str).map(str::to_owned) },
+        Err(_) => Body::Unreadable,
+    }
+}
