@@ -42,25 +42,6 @@ impl Session {
         Ok(true)
     }
 
-    /// Says anew for the members of one group whether it bills them: only an active one does (rule 4).
-    pub async fn refresh_billed_group(&mut self, tenant_id: &str, billing_group_id: &str) -> Result<()> {
-        on!(self, |conn| sqlx::query::<Db>(
-            "update rentals
-             set billed_group_id = g.billed
-             from (select tenant_id, billing_group_id, case when status = 'active' then billing_group_id end as billed
-                   from billing_groups) as g
-             where rentals.tenant_id = $1 and rentals.billing_group_id = $2
-               and g.tenant_id = rentals.tenant_id and g.billing_group_id = rentals.billing_group_id
-               and rentals.billed_group_id is distinct from g.billed"
-        )
-        .bind(tenant_id)
-        .bind(billing_group_id)
-        .execute(conn)
-        .await?
-        .rows_affected());
-        Ok(())
-    }
-
     /// Says anew for all rentals of a tenant by which group they are billed, after changes to many.
     pub async fn refresh_billed_groups(&mut self, tenant_id: &str) -> Result<()> {
         on!(self, |conn| sqlx::query::<Db>(
