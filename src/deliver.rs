@@ -212,11 +212,12 @@ impl Sender {
         // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
         let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
         let name = file_name(&content.invoice_number, &mail.payment_id);
-        let attached = pdf.map(|bytes| Attached {
+        let attach = |bytes| Attached {
             file_name: format!("{}.pdf", safe_for_files(&content.invoice_number)),
             content_type: "application/pdf",
             bytes,
-        });
+        };
+        let attached = pdf.into_iter().map(attach).collect();
         let bytes = build_message(
             &rendered,
             attached,
