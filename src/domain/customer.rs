@@ -1,5 +1,6 @@
 //! Who pays.
 
+use super::message::RecipientLists;
 use super::tax::TaxTreatment;
 
 /// A tenant's customer, as far as billing needs it; the full record stays in the store.
@@ -8,6 +9,8 @@ pub struct Customer {
     pub customer_id: String,
     /// Where invoices go; without it the payment stands and its mail is undeliverable (rule 25).
     pub billing_email: Option<String>,
+    /// Who gets invoices instead, or a copy: as the subject's group says, else the customer.
+    pub recipients: RecipientLists,
     pub tax_treatment: TaxTreatment,
     /// The customer's own terms, else the tenant's hold.
     pub payment_terms_days: Option<u32>,

@@ -4,6 +4,7 @@
 
 pub mod plan;
 
+pub mod breaker;
 pub mod calendar;
 pub mod customer;
 pub mod document;

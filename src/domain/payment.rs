@@ -6,6 +6,7 @@ use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use super::calendar::BillingPeriod;
+use super::message::Recipients;
 use super::money::Currency;
 use super::tax::TaxTreatment;
 
@@ -107,7 +108,8 @@ pub enum MailPlan {
     None,
     /// There is nobody to send it to, until someone mends that.
     Undeliverable,
-    To(String),
+    /// At least one.
+    To(Recipients),
 }
 
 /// Where a payment stands (rule 21).

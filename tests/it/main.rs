@@ -13,6 +13,7 @@ mod kills;
 mod migrations;
 mod properties;
 mod rules;
+mod smtp;
 mod store;
 mod verify;
 mod worked_examples;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::domain::calendar::parse_date;
 use crate::domain::invoice::NumberFormat;
+use crate::domain::message::RecipientLists;
 use crate::domain::rental::RentalStatus;
 use crate::domain::tax::{TaxMode, TaxRule, TaxTreatment};
 use crate::domain::tenant::{BillingCycle, ContractEnd};
@@ -39,6 +40,7 @@ fn customer() -> Customer {
     Customer {
         customer_id: "C".into(),
         billing_email: Some("pay@example.org".into()),
+        recipients: RecipientLists::default(),
         tax_treatment: TaxTreatment::Standard,
         payment_terms_days: None,
         locale: None,
