@@ -8,6 +8,7 @@ mod compose;
 mod folder;
 mod smtp;
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,12 +139,21 @@ impl Pass<'_> {
         if claimed.is_empty() {
             return Ok(Vec::new());
         }
-        let keys: Vec<(&str, &str)> = claimed.iter().map(|mail| (&*mail.tenant_id, &*mail.payment_id)).collect();
+        // Several mails of one payment say the same.
+        let keys: BTreeSet<(&str, &str)> = claimed.iter().map(|mail| (&*mail.tenant_id, &*mail.payment_id)).collect();
+        let keys: Vec<(&str, &str)> = keys.into_iter().collect();
         let mut snapshot = self.store.read().await?;
-        let mut recipients = snapshot.list_recipients(&keys).await?;
+        let recipients = snapshot.list_recipients(&keys).await?;
         let contents = snapshot.invoice_documents(&keys).await.context("cannot read what mails are to say")?;
         snapshot.end().await;
-        Ok(compose::pair(claimed, contents, &mut recipients))
+        let contents = keys.iter().map(|(tenant, payment)| (tenant.to_string(), payment.to_string())).zip(contents);
+        let contents: HashMap<_, _> = contents.collect();
+        let waiting = claimed.into_iter().map(|mail| {
+            let key = (mail.tenant_id.clone(), mail.payment_id.clone());
+            let content = contents.get(&key).cloned().unwrap_or_else(|| Err("it belongs to no payment".to_owned()));
+            Waiting { recipients: recipients.get(&key).cloned().unwrap_or_default(), content, mail }
+        });
+        Ok(waiting.collect())
     }
 
     /// Writes down what became of mails, and counts it.

@@ -1,6 +1,5 @@
 //! From a payment to the bytes of its mail.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
@@ -21,23 +20,9 @@ const ANNEX_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// A claimed mail with what it is to say, or why that cannot be read.
 pub(super) struct Waiting {
     pub mail: ClaimedMail,
-    content: Result<InvoiceDocument, String>,
+    pub content: Result<InvoiceDocument, String>,
     /// All that get the invoice.
-    recipients: Recipients,
-}
-
-/// Puts together what belongs together; `contents` are in the order of the mails.
-pub(super) fn pair(
-    claimed: Vec<ClaimedMail>,
-    contents: Vec<Result<InvoiceDocument, String>>,
-    recipients: &mut HashMap<(String, String), Recipients>,
-) -> Vec<Waiting> {
-    let mails = claimed.into_iter().zip(contents);
-    let waiting = mails.map(|(mail, content)| {
-        let key = (mail.tenant_id.clone(), mail.payment_id.clone());
-        Waiting { recipients: recipients.get(&key).cloned().unwrap_or_default(), mail, content }
-    });
-    waiting.collect()
+    pub recipients: Recipients,
 }
 
 /// A message that can go out.

@@ -5,6 +5,7 @@ mod support;
 mod architecture;
 mod cli;
 mod delivery;
+mod delivery_smtp;
 mod edge_cases;
 mod faults;
 mod import;

@@ -1,5 +1,6 @@
 //! A fresh world for each test, on SQLite and on a real PostgreSQL.
 
+pub mod random;
 pub mod smtp;
 pub mod world;
 

@@ -13,6 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+use super::random::Random;
+
 /// Where in a conversation something goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
@@ -25,8 +27,6 @@ pub enum At {
     /// The whole message was read; a server that answers well here has taken it.
     Message,
 }
-
-pub const STEPS: [At; 7] = [At::Greeting, At::Hello, At::Login, At::Sender, At::Recipient, At::Data, At::Message];
 
 /// What goes wrong, once.
 #[derive(Debug, Clone)]
@@ -80,6 +80,33 @@ struct State {
     taken: Vec<Taken>,
     connections: usize,
     commands: Vec<String>,
+    trouble: Option<(usize, Random)>,
+}
+
+/// How many steps in a thousand fail on an unreliable server.
+const TROUBLE_PER_MILLE: u64 = 150;
+
+/// A fault that can happen at a step.
+fn any_fault(random: &mut Random, at: At) -> Fault {
+    // Those that take time are rarer.
+    let slow = random.below(8) == 0;
+    match (at, random.below(if slow { 3 } else { 9 })) {
+        (_, 0) if slow => Fault::Stall,
+        (At::Message, 1) if slow => Fault::TakeAndStall,
+        (_, _) if slow => Fault::Slowly(Duration::from_millis(2)),
+        (At::Message, 0) => Fault::TakeAndHangUp,
+        (At::Message, 1) => Fault::HangUpInMessage,
+        (At::Message, 2) => Fault::Say("550 5.7.1 no"),
+        (At::Recipient | At::Data, 0) => Fault::Say("250 2.0.0 what"),
+        (At::Recipient, 1) => Fault::Say("550 5.1.1 nobody"),
+        (_, 0..=2) => Fault::HangUp,
+        (_, 3) => Fault::Say("421 busy"),
+        (_, 4) => Fault::Say("451 later"),
+        (_, 5) => Fault::Say("452 full"),
+        (_, 6) => Fault::Say("354 what"),
+        (_, 7) => Fault::Nonsense,
+        (_, _) => Fault::Long,
+    }
 }
 
 /// How a server differs from a good one in clear.
@@ -137,6 +164,16 @@ impl MailServer {
     /// The next time that a conversation comes to `at`, this happens instead.
     pub fn fail(&self, at: At, fault: Fault) {
         self.state.lock().expect("the state").faults.push_back((at, fault));
+    }
+
+    /// From now on anything may happen at any step, until `faults` have happened.
+    pub fn be_unreliable(&self, faults: usize, random: Random) {
+        self.state.lock().expect("the state").trouble = Some((faults, random));
+    }
+
+    /// How many of the faults of [`be_unreliable`](Self::be_unreliable) are to come.
+    pub fn trouble_left(&self) -> usize {
+        self.state.lock().expect("the state").trouble.as_ref().map_or(0, |(left, _)| *left)
     }
 
     pub fn faults_left(&self) -> usize {
@@ -235,7 +272,12 @@ impl Server {
         if state.faults.front().is_some_and(|(place, _)| *place == at) {
             return state.faults.pop_front().map(|(_, fault)| fault);
         }
-        None
+        let (left, random) = state.trouble.as_mut()?;
+        if *left == 0 || random.below(1_000) >= TROUBLE_PER_MILLE {
+            return None;
+        }
+        *left -= 1;
+        Some(any_fault(random, at))
     }
 
     async fn serve(&self, tcp: TcpStream) -> Result<(), Over> {
@@ -292,9 +334,10 @@ impl Server {
                 }
                 "DATA" => {
                     if self.answer(&mut line, At::Data, "354 go on\r\n").await? {
-                        let mail =
-                            Taken { from: from.clone(), to: to.clone(), message: self.message(&mut line).await? };
-                        self.take(&mut line, mail).await?;
+                        let fault = self.fault(At::Message);
+                        let hang_up = matches!(fault, Some(Fault::HangUpInMessage));
+                        let message = self.message(&mut line, hang_up).await?;
+                        self.take(&mut line, Taken { from: from.clone(), to: to.clone(), message }, fault).await?;
                     }
                 }
                 "RSET" | "NOOP" => line.write_all(b"250 ok\r\n").await?,
@@ -358,8 +401,7 @@ impl Server {
         Ok(false)
     }
 
-    async fn take(&self, line: &mut BufReader<Box<dyn Line>>, mail: Taken) -> Result<(), Over> {
-        let fault = self.fault(At::Message);
+    async fn take(&self, line: &mut BufReader<Box<dyn Line>>, mail: Taken, fault: Option<Fault>) -> Result<(), Over> {
         // What it says after that does not change that it took the mail.
         let takes = match &fault {
             None | Some(Fault::TakeAndHangUp | Fault::TakeAndStall | Fault::Slowly(_) | Fault::Long) => true,
@@ -378,14 +420,9 @@ impl Server {
         Ok(line.flush().await?)
     }
 
-    async fn message(&self, line: &mut BufReader<Box<dyn Line>>) -> Result<String, Over> {
+    async fn message(&self, line: &mut BufReader<Box<dyn Line>>, hang_up: bool) -> Result<String, Over> {
         let mut message = String::new();
-        let hang_up = {
-            let state = self.state.lock().expect("the state");
-            matches!(state.faults.front(), Some((At::Message, Fault::HangUpInMessage)))
-        };
         if hang_up {
-            self.fault(At::Message);
             line.read_line(&mut message).await?;
             return Err(Over);
         }
