@@ -13,14 +13,18 @@ mod party;
 mod row;
 
 pub mod arrears;
+pub mod audit;
 pub mod due;
 pub mod groups;
 pub mod import;
 pub mod invoices;
+pub mod keys;
 pub mod ledger;
 pub mod outbox;
+pub mod page;
 pub mod parked;
 pub mod payments;
+pub mod replay;
 pub mod runs;
 pub mod tenants;
 pub mod verify;
@@ -334,10 +338,14 @@ impl Drop for Session {
 /// Migrations in order: number, name, text. The numbers and names are equal on both databases.
 type Migrations = &'static [(i64, &'static str, &'static str)];
 
-const SQLITE_MIGRATIONS: Migrations =
-    &[(1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql"))];
-const POSTGRES_MIGRATIONS: Migrations =
-    &[(1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql"))];
+const SQLITE_MIGRATIONS: Migrations = &[
+    (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
+    (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
+];
+const POSTGRES_MIGRATIONS: Migrations = &[
+    (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
+    (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
+];
 
 /// The schema that this program works with: the number of its last migration.
 const SCHEMA_VERSION: i64 = SQLITE_MIGRATIONS[SQLITE_MIGRATIONS.len() - 1].0;
