@@ -1,7 +1,7 @@
 //! Importing: what files may hold, what is refused and how it is said, and what the ledger holds afterwards.
 
-use billday::change::groups::{self, IfMatch};
-use billday::change::{By, NotMade, settled, transact};
+use billday::change::groups::{self, GroupView, IfMatch};
+use billday::change::{By, NotMade, Refusal, settled, transact};
 use billday::import::{Counts, ImportError, ImportFile, ImportSummary, Kind, import};
 use billday::store::{Session, TxFuture};
 use chrono::{DateTime, Utc};
@@ -449,7 +449,8 @@ on_both! {
         world(&db).await;
         let delete = || transact(&db.store, |session: &mut Session| {
             let by = By { tenant_id: "T".into(), actor: "cli".into(), now: DateTime::UNIX_EPOCH };
-            Box::pin(async move { settled(groups::delete(session, &by, "G1", &IfMatch::Any).await) }) as TxFuture<'_, _>
+            Box::pin(async move { settled(groups::delete(session, &by, "G1", &IfMatch::Any).await) })
+                as TxFuture<'_, Result<GroupView, Refusal>>
         });
         assert_eq!(delete().await.expect("deleted").rental_ids, ["R1", "R2"]);
         assert_eq!(db.number("select count(*) from rentals where billing_group_id is not null").await, 0);
