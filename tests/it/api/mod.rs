@@ -3,7 +3,9 @@
 mod access;
 mod contract;
 mod groups;
+mod histories;
 mod inputs;
 mod lists;
+mod program;
 mod races;
 mod server;
