@@ -62,6 +62,7 @@ fn document(count: usize) -> InvoiceDocument {
             email: Some("billing@nordlicht.example".into()),
             iban: Some("DE89370400440532013000".into()),
             bic: Some("COBADEFFXXX".into()),
+            ..Seller::default()
         },
         buyer: Buyer {
             name: Some("Müller & Söhne GmbH".into()),

@@ -27,7 +27,7 @@ use crate::clock::{self, Clock};
 use crate::domain::calendar::local_date;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Outcome, PlanContext, PlanHasher, SubjectPlan, plan};
-use crate::domain::report::{Delivery, RunReport, Tally, TenantReport};
+use crate::domain::report::{Delivery, PlainInvoices, RunReport, Tally, TenantReport};
 use crate::domain::{Subject, SubjectKind};
 use crate::render::payment::WirePayment;
 use crate::render::report::ReportFormat;
@@ -174,6 +174,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             never_charged: 0,
             totals: BTreeMap::new(),
             delivery: Delivery::default(),
+            plain: PlainInvoices::default(),
         };
         let spool = runner.settings.format.spool();
         let own_hasher = PlanHasher::default();
@@ -352,6 +353,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         for (index, payment) in batch.payments().enumerate() {
             self.hasher.add(tenant_id, payment);
             self.own_hasher.add(tenant_id, payment);
+            self.report.plain.count(payment);
             match payment.mail {
                 MailPlan::None => {}
                 MailPlan::To(_) => self.report.delivery.waiting += 1,

@@ -7,6 +7,7 @@ pub mod plan;
 pub mod calendar;
 pub mod customer;
 pub mod document;
+pub mod e_invoice;
 pub mod group;
 pub mod invoice;
 pub mod message;
@@ -19,6 +20,7 @@ pub mod tenant;
 
 pub use calendar::{BillingDay, BillingPeriod};
 pub use customer::Customer;
+pub use e_invoice::EInvoice;
 pub use money::Currency;
 pub use payment::{Payment, PaymentLine, Subject, SubjectKind};
 pub use rental::Rental;

@@ -14,9 +14,11 @@ use sha2::{Digest, Sha256};
 
 use super::calendar::{BillingDay, BillingPeriod};
 use super::customer::Customer;
+use super::e_invoice::{missing_of_seller, too_fine};
 use super::money::Currency;
 use super::payment::{MailPlan, Payment, PaymentLine, PaymentStatus, Subject};
 use super::rental::Rental;
+use super::tax::Taxed;
 use super::tenant::Tenant;
 
 /// How many periods before its own a billing date looks back for gaps (rule 8).
@@ -436,6 +438,7 @@ fn payment(
         product_name: charge.rental.product_name.clone(),
         serial_number: charge.rental.serial_number.clone(),
     });
+    let e_invoice_lacks = e_invoice_lacks(tenant, customer, currency, &taxed);
     let terms = customer.payment_terms_days.unwrap_or(tenant.payment_terms_days);
     let free = taxed.total == 0;
     Ok(Payment {
@@ -465,7 +468,18 @@ fn payment(
             Some(address) => MailPlan::To(address.clone()),
             None => MailPlan::Undeliverable,
         },
+        e_invoice: customer.e_invoice,
+        e_invoice_lacks,
     })
+}
+
+/// Why the invoice will have no e-invoice.
+fn e_invoice_lacks(tenant: &Tenant, customer: &Customer, currency: Currency, taxed: &Taxed) -> Vec<String> {
+    let mut lacks = missing_of_seller(&tenant.seller, customer.e_invoice);
+    lacks.extend(customer.e_invoice_lacks.iter().cloned());
+    let amounts = taxed.lines.iter().map(|line| line.amount).chain([taxed.tax_amount]);
+    lacks.extend(too_fine(customer.e_invoice, currency, amounts));
+    lacks
 }
 
 fn one_currency(charges: &[Charge<'_>]) -> Result<Currency, Problem> {

@@ -63,7 +63,9 @@ pub(crate) struct Words {
     pub pay_by: &'static str,
     pub questions: &'static str,
     pub vat_id: &'static str,
+    pub tax_number: &'static str,
     pub attached: &'static str,
+    pub attached_with_xml: &'static str,
     pub not_attached: &'static str,
 
     pub concerning: &'static str,

@@ -283,7 +283,7 @@ impl DueReader {
                     }
                 };
                 let rentals = rows.into_iter().map(|row| due_rental(row, &mut histories)).collect();
-                let customer = customers.get(&customer_id).cloned().map(Customer::try_from);
+                let customer = customers.get(&customer_id).cloned();
                 let subject = DueSubject { subject, customer_id, name, day, already_billed: billed, customer, rentals };
                 Due { subject, recorded }
             })
@@ -418,21 +418,27 @@ async fn members_by_group(
     Ok(members)
 }
 
-async fn customers(session: &mut Session, tenant_id: &str, ids: Vec<String>) -> Result<HashMap<String, CustomerRow>> {
+async fn customers(
+    session: &mut Session,
+    tenant_id: &str,
+    ids: Vec<String>,
+) -> Result<HashMap<String, Result<Customer, BadRecord>>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
     let rows = on!(session, |conn| {
         let query = dialect::packed_with_keys::<Db, CustomerRow>(
-            "select customer_id, billing_email, tax_treatment, payment_terms_days, locale, party_id
-         from customers
-         where tenant_id = $2 and customer_id in $keys",
+            "select c.customer_id, c.billing_email, c.tax_treatment, c.payment_terms_days, c.locale, c.party_id,
+                b.body as buyer
+         from customers c
+         left join parties b on b.tenant_id = c.tenant_id and b.party_id = c.party_id
+         where c.tenant_id = $2 and c.customer_id in $keys",
             &ids,
         )
         .bind(tenant_id);
         Db::fetch_packed::<CustomerRow>(query, conn).await?
     });
-    Ok(rows.into_iter().map(|row| (row.customer_id.clone(), row)).collect())
+    Ok(rows.into_iter().map(|row| (row.customer_id.clone(), row.try_into())).collect())
 }
 
 packed_row! {

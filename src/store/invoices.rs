@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use chrono::NaiveDate;
-use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
@@ -185,7 +184,8 @@ impl PaymentRow {
     fn into_document(self, lines: Vec<LineRow>) -> Result<InvoiceDocument, String> {
         let bad =
             |field: &str, value: &str| format!("the payment {} has no usable {field}: {value:?}", self.payment_id);
-        let body = |field, text: &Option<String>| party_body(text).map_err(|error| bad(field, &error.to_string()));
+        let body =
+            |field, text: &Option<String>| party::body(text.as_deref()).map_err(|error| bad(field, &error.to_string()));
         let lines: Result<Vec<InvoiceLine>, String> = lines.into_iter().map(|line| line.into_line(&bad)).collect();
         Ok(InvoiceDocument {
             issue_date: self.issue_date.ok_or_else(|| bad("issueDate", ""))?,
@@ -230,7 +230,7 @@ impl LineRow {
 impl PartiesRow {
     fn into_parties(self) -> Result<InvoiceParties> {
         let at = || format!("customer {} of tenant {}", self.customer_id, self.tenant_id);
-        let body = |text: &Option<String>| party_body(text).with_context(at);
+        let body = |text: &Option<String>| party::body(text.as_deref()).with_context(at);
         Ok(InvoiceParties {
             seller: party::seller(&body(&self.seller)?, &self.tenant_name),
             buyer: party::buyer(&body(&self.buyer)?),
@@ -240,9 +240,4 @@ impl PartiesRow {
             customer_id: self.customer_id,
         })
     }
-}
-
-/// A party's version as it is kept; nothing where there is none.
-fn party_body(text: &Option<String>) -> serde_json::Result<Value> {
-    text.as_deref().map_or(Ok(Value::Null), serde_json::from_str)
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::domain::document::{InvoiceDocument, InvoiceLine};
 use crate::render::said::{
-    buyer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label, tax_note, vat_id,
+    buyer_lines, in_fours, line_details, period_heading, seller_lines, seller_tax_id, shown, shown_if, tax_label,
+    tax_note,
 };
 use crate::render::words::{Words, fill};
 
@@ -441,7 +442,7 @@ impl<'a> Sheet<'a> {
         let seller = &self.document.seller;
         let mut parts = vec![shown(&seller.name)];
         parts.extend(seller_lines(seller));
-        parts.extend(vat_id(seller.vat_id.as_deref(), self.words));
+        parts.extend(seller_tax_id(seller, self.words));
         parts.extend(shown_if(seller.email.as_deref()));
         self.set(&in_one_line(&parts), FINE, CONTENT - 100.0)
     }

@@ -60,7 +60,9 @@ pub(super) static ENGLISH: Words = Words {
     pay_by: "Please pay by {due}, with the invoice number as reference.",
     questions: "Questions about this invoice? Write to {email}.",
     vat_id: "VAT ID {vat}",
+    tax_number: "Tax number {tax}",
     attached: "The invoice is attached as a PDF file.",
+    attached_with_xml: "The invoice is attached as a PDF file and as an XML file for your accounting.",
     not_attached: "The invoice is too large to be attached. Please ask us for it.",
 
     concerning: "For",
