@@ -81,6 +81,7 @@ fn document(count: usize) -> InvoiceDocument {
         status: PaymentStatus::Pending,
         lines: (0..count).map(line).collect(),
         locale: "de".into(),
+        is_preview: false,
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! level 4   cli
-//! level 2   run    deliver    import
+//! level 2   run    deliver    import    preview
 //! level 1   store  render  mail  clock  config  telemetry
 //! level 0   domain
 //! ```
@@ -23,6 +23,7 @@ pub mod telemetry;
 
 pub mod deliver;
 pub mod import;
+pub mod preview;
 pub mod run;
 
 pub mod cli;

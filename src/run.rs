@@ -10,7 +10,6 @@
 //! takes its invoice numbers when the earlier one is committed. Memory stays flat however many subjects there are. A crash
 //! at any instruction leaves whole batches only; the next run finds them on record and goes on.
 
-mod overlay;
 mod reader;
 mod schedule;
 
@@ -25,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{self, Clock};
 use crate::domain::calendar::local_date;
+use crate::domain::overlay::Overlay;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Outcome, PlanContext, PlanHasher, SubjectPlan, plan};
 use crate::domain::report::{Delivery, PlainInvoices, RunReport, Tally, TenantReport};
@@ -37,7 +37,6 @@ use crate::store::ledger::{Batch, Numbers, Turn};
 use crate::store::runs::RunStart;
 use crate::store::{Store, StoreError};
 
-use overlay::Overlay;
 use reader::{Read, View, spawn_reader};
 pub use schedule::{DateWork, Dates, Overdue, Refused, Schedule, TenantWork};
 

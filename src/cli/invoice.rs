@@ -73,7 +73,7 @@ async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<I
 }
 
 /// Writes the files that are wanted; a PDF without XML is told, XML that there cannot be is an error.
-fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: Option<&Path>) -> anyhow::Result<Exit> {
+pub(super) fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: Option<&Path>) -> anyhow::Result<Exit> {
     let write = |path: &Path, bytes: &[u8]| {
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
     };
@@ -138,7 +138,7 @@ async fn check(app: &App, tenant_id: Option<&str>) -> anyhow::Result<Exit> {
     let mut customers = 0;
     let mut after = (String::new(), String::new());
     loop {
-        let page = session.list_invoice_parties(tenant_id, (&after.0, &after.1), PAGE_SIZE).await?;
+        let page = session.list_invoice_parties((tenant_id, None), (&after.0, &after.1), PAGE_SIZE).await?;
         let Some(last) = page.last() else { break };
         after = (last.tenant_id.clone(), last.customer_id.clone());
         customers += page.len();

@@ -39,6 +39,8 @@ pub struct InvoiceDocument {
     pub lines: Vec<InvoiceLine>,
     /// The language that it is written in, such as `de` or `de-AT`.
     pub locale: String,
+    /// What an invoice would say that was not made: without a number, and marked so.
+    pub is_preview: bool,
 }
 
 impl InvoiceDocument {

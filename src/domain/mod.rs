@@ -12,6 +12,7 @@ pub mod group;
 pub mod invoice;
 pub mod message;
 pub mod money;
+pub mod overlay;
 pub mod payment;
 pub mod rental;
 pub mod report;

@@ -114,6 +114,13 @@ impl History {
         self.marks.retain(|(p, _)| *p != period);
     }
 
+    /// Looks from a later period instead.
+    fn see_from(&mut self, was: BillingPeriod, now: BillingPeriod) {
+        let months = u32::try_from(now.months_after(was)).unwrap_or(0);
+        let kept = (1 << (LOOK_BACK + 1)) - 1;
+        self.recent = self.recent.checked_shl(months).unwrap_or(0) & kept;
+    }
+
     /// Records a mark as a run would have written it; a decision that stands is not replaced.
     pub fn add_mark(&mut self, period: BillingPeriod, mark: Mark) {
         if self.mark(period).is_none() {
@@ -579,6 +586,39 @@ impl<T: Ord> MinSome for Option<T> {
 /// while it is still billable on `run_date` (the report's `neverCharged`).
 pub fn passed_over(rental: &Rental, day: BillingDay, tenant: &Tenant, run_date: NaiveDate) -> bool {
     rental.billable_on(run_date, tenant.contract_end) && day.first_on_or_after(rental.start_date) < run_date
+}
+
+/// The next billing date on or after `today` on which a rental gets a line for that date's own period (rule 28).
+///
+/// `day` is that of its present subject, `billed` tells that this subject has its payment for today's period, and the
+/// rental's history is seen from today's period.
+pub fn next_billing_date(
+    tenant: &Tenant,
+    due: &DueRental,
+    day: BillingDay,
+    billed: bool,
+    today: NaiveDate,
+) -> Option<NaiveDate> {
+    let mut due = due.clone();
+    let mut seen_from = BillingPeriod::of(today);
+    let open_from = due.history.last_imported.map_or(NaiveDate::MIN, |last| last.plus(1).first_day());
+    let mut date = day.first_on_or_after(today.max(due.rental.start_date).max(open_from));
+    if billed && BillingPeriod::of(date) == seen_from {
+        date = day.date_in(seen_from.plus(1));
+    }
+    // Of the dates from there on, each that charges nothing has a line or a mark, or none after it charges anything.
+    for _ in 0..due.history.marks.len() + 2 {
+        let period = BillingPeriod::of(date);
+        due.history.see_from(seen_from, period);
+        seen_from = period;
+        let charged = decide_rental(PlanContext { tenant, run_date: date, issue_date: date }, day, &due).charged;
+        if charged.contains(&period) {
+            return Some(date);
+        }
+        charged.into_iter().for_each(|gap| due.history.add_line(period, gap));
+        date = day.date_in(period.plus(1));
+    }
+    None
 }
 
 /// Hashes payments in report order into one plan hash: equal plans, equal hash, on either database, on any day.

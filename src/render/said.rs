@@ -24,6 +24,14 @@ pub(crate) fn buyer_lines(buyer: &Buyer, words: &Words) -> Vec<String> {
     lines
 }
 
+/// What the document is, with its number if it has one.
+pub(crate) fn title(document: &InvoiceDocument, words: &Words) -> String {
+    match document.is_preview {
+        true => words.preview.to_owned(),
+        false => format!("{} {}", words.invoice, shown(&document.invoice_number)),
+    }
+}
+
 /// By what the tax office knows the seller.
 pub(crate) fn seller_tax_id(seller: &Seller, words: &Words) -> Option<String> {
     let tax_number = || shown_if(seller.tax_number.as_deref()).map(|tax| fill(words.tax_number, &[("tax", &tax)]));
@@ -136,6 +144,7 @@ pub(crate) mod tests {
             status: PaymentStatus::Pending,
             lines: vec![line("rnt_1", "Laptop 14", "2026-07", 100_000), line("rnt_2", "Phone", "2026-06", 15_714)],
             locale: "en".into(),
+            is_preview: false,
         }
     }
 

@@ -81,6 +81,8 @@ pub(crate) struct Words {
     pub payable_within: &'static str,
     pub payable_at_once: &'static str,
     pub nothing_to_pay: &'static str,
+    pub preview: &'static str,
+    pub do_not_pay: &'static str,
     pub page: &'static str,
 }
 

@@ -101,10 +101,10 @@ impl Session {
         Ok(lines)
     }
 
-    /// A page of customers, ordered by tenant and customer, beginning behind the (tenant, customer) of `after`.
+    /// A page of customers, of one tenant or one customer if named, ordered by tenant and customer, beginning behind the (tenant, customer) of `after`.
     pub async fn list_invoice_parties(
         &mut self,
-        tenant_id: Option<&str>,
+        (tenant_id, customer_id): (Option<&str>, Option<&str>),
         after: (&str, &str),
         limit: i64,
     ) -> Result<Vec<InvoiceParties>> {
@@ -117,6 +117,7 @@ impl Session {
              left join parties s on s.tenant_id = t.tenant_id and s.party_id = t.party_id
              left join parties b on b.tenant_id = c.tenant_id and b.party_id = c.party_id
              where ($1 is null or c.tenant_id = $1) and (c.tenant_id, c.customer_id) > ($2, $3)
+               and (cast($5 as text) is null or c.customer_id = $5)
              order by c.tenant_id, c.customer_id
              limit $4",
             )
@@ -124,6 +125,7 @@ impl Session {
             .bind(after.0)
             .bind(after.1)
             .bind(limit)
+            .bind(customer_id)
             .fetch_all(conn)
             .await?
         });
@@ -208,6 +210,7 @@ impl PaymentRow {
             total: self.total,
             tax_rate_ppm: self.tax_rate_ppm,
             locale: self.locale,
+            is_preview: false,
         })
     }
 }

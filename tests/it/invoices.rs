@@ -302,6 +302,7 @@ impl Case {
             status: PaymentStatus::Pending,
             lines: lines.collect(),
             locale: locale.into(),
+            is_preview: false,
         }
     }
 }

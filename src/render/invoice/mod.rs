@@ -55,7 +55,8 @@ impl InvoiceRenderer {
     pub fn render(&mut self, document: &InvoiceDocument) -> anyhow::Result<RenderedInvoice> {
         let xml = e_invoice_xml(document);
         let e_invoice = document.buyer.e_invoice;
-        let inside = xml.as_deref().ok().filter(|_| e_invoice == EInvoice::FacturX);
+        // A program that finds XML in a PDF takes it for an invoice.
+        let inside = xml.as_deref().ok().filter(|_| e_invoice == EInvoice::FacturX && !document.is_preview);
         let pdf = self.render_pdf(document, inside)?;
         Ok(RenderedInvoice { pdf, e_invoice, xml })
     }

@@ -88,6 +88,7 @@ pub fn refusals(seller: &Seller, buyer: &Buyer, tax_treatment: TaxTreatment) -> 
         status: PaymentStatus::Pending,
         lines: vec![line],
         locale: "en".to_owned(),
+        is_preview: false,
     };
     e_invoice_xml(&document).err().unwrap_or_default()
 }

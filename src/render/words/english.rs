@@ -78,5 +78,7 @@ pub(super) static ENGLISH: Words = Words {
     payable_within: "Within {days} days",
     payable_at_once: "At once",
     nothing_to_pay: "There is nothing to pay.",
+    preview: "Preview – not an invoice",
+    do_not_pay: "This is how the next invoice would look. Please do not pay it.",
     page: "Page {page} of {pages}",
 };

@@ -78,5 +78,7 @@ pub(super) static GERMAN: Words = Words {
     payable_within: "{days} Tage netto",
     payable_at_once: "Sofort fällig",
     nothing_to_pay: "Es ist nichts zu zahlen.",
+    preview: "Vorschau – keine Rechnung",
+    do_not_pay: "So würde die nächste Rechnung aussehen. Bitte nicht bezahlen.",
     page: "Seite {page} von {pages}",
 };
