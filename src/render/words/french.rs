@@ -78,7 +78,7 @@ pub(super) static FRENCH: Words = Words {
     payable_within: "À {days} jours",
     payable_at_once: "Paiement comptant",
     nothing_to_pay: "Il n’y a rien à payer.",
-    preview: "Aperçu – ceci n’est pas une facture",
+    preview: "Aperçu, pas une facture",
     do_not_pay: "Voici à quoi ressemblerait la prochaine facture. Merci de ne pas la payer.",
     page: "Page {page} sur {pages}",
 };
