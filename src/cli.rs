@@ -11,6 +11,7 @@ mod invoice;
 mod key;
 mod outbox;
 mod parked;
+mod preview;
 mod run;
 mod runs;
 mod serve;
@@ -112,6 +113,8 @@ enum Command {
     /// Invoices: what they say, their PDF and XML, and what e-invoices lack
     #[command(subcommand)]
     Invoice(invoice::InvoiceCommand),
+    /// The next invoice of one group or rental, as it would be: planned and drawn, nothing written
+    Preview(preview::PreviewArgs),
     /// Past runs and their reports
     #[command(subcommand)]
     Runs(runs::RunsCommand),
@@ -201,6 +204,7 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Arrears(command) => arrears::arrears(app, command).await,
         Command::Outbox(command) => outbox::outbox(app, command).await,
         Command::Invoice(command) => invoice::invoice(app, command).await,
+        Command::Preview(args) => preview::show(app, args).await,
         Command::Runs(command) => runs::runs(app, command).await,
         Command::Group(command) => group::group(app, command).await,
         Command::Key(command) => key::key(app, command).await,

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use chrono::NaiveDate;
-use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
@@ -102,10 +101,10 @@ impl Session {
         Ok(lines)
     }
 
-    /// A page of customers, ordered by tenant and customer, beginning behind the (tenant, customer) of `after`.
+    /// A page of customers, of one tenant or one customer if named, ordered by tenant and customer, beginning behind the (tenant, customer) of `after`.
     pub async fn list_invoice_parties(
         &mut self,
-        tenant_id: Option<&str>,
+        (tenant_id, customer_id): (Option<&str>, Option<&str>),
         after: (&str, &str),
         limit: i64,
     ) -> Result<Vec<InvoiceParties>> {
@@ -118,6 +117,7 @@ impl Session {
              left join parties s on s.tenant_id = t.tenant_id and s.party_id = t.party_id
              left join parties b on b.tenant_id = c.tenant_id and b.party_id = c.party_id
              where ($1 is null or c.tenant_id = $1) and (c.tenant_id, c.customer_id) > ($2, $3)
+               and (cast($5 as text) is null or c.customer_id = $5)
              order by c.tenant_id, c.customer_id
              limit $4",
             )
@@ -125,6 +125,7 @@ impl Session {
             .bind(after.0)
             .bind(after.1)
             .bind(limit)
+            .bind(customer_id)
             .fetch_all(conn)
             .await?
         });
@@ -185,7 +186,8 @@ impl PaymentRow {
     fn into_document(self, lines: Vec<LineRow>) -> Result<InvoiceDocument, String> {
         let bad =
             |field: &str, value: &str| format!("the payment {} has no usable {field}: {value:?}", self.payment_id);
-        let body = |field, text: &Option<String>| party_body(text).map_err(|error| bad(field, &error.to_string()));
+        let body =
+            |field, text: &Option<String>| party::body(text.as_deref()).map_err(|error| bad(field, &error.to_string()));
         let lines: Result<Vec<InvoiceLine>, String> = lines.into_iter().map(|line| line.into_line(&bad)).collect();
         Ok(InvoiceDocument {
             issue_date: self.issue_date.ok_or_else(|| bad("issueDate", ""))?,
@@ -208,6 +210,7 @@ impl PaymentRow {
             total: self.total,
             tax_rate_ppm: self.tax_rate_ppm,
             locale: self.locale,
+            is_preview: false,
         })
     }
 }
@@ -230,7 +233,7 @@ impl LineRow {
 impl PartiesRow {
     fn into_parties(self) -> Result<InvoiceParties> {
         let at = || format!("customer {} of tenant {}", self.customer_id, self.tenant_id);
-        let body = |text: &Option<String>| party_body(text).with_context(at);
+        let body = |text: &Option<String>| party::body(text.as_deref()).with_context(at);
         Ok(InvoiceParties {
             seller: party::seller(&body(&self.seller)?, &self.tenant_name),
             buyer: party::buyer(&body(&self.buyer)?),
@@ -240,9 +243,4 @@ impl PartiesRow {
             customer_id: self.customer_id,
         })
     }
-}
-
-/// A party's version as it is kept; nothing where there is none.
-fn party_body(text: &Option<String>) -> serde_json::Result<Value> {
-    text.as_deref().map_or(Ok(Value::Null), serde_json::from_str)
 }
