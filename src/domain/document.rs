@@ -2,6 +2,7 @@
 
 use chrono::NaiveDate;
 
+use super::brand::Brand;
 use super::calendar::BillingPeriod;
 use super::money::Currency;
 use super::payment::PaymentStatus;
@@ -89,6 +90,7 @@ pub struct Seller {
     pub email: Option<String>,
     pub iban: Option<String>,
     pub bic: Option<String>,
+    pub brand: Brand,
 }
 
 /// Who gets the invoice, as it was when the invoice was made.

@@ -13,8 +13,10 @@ use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
 use crate::domain::message::{RenderedMail, clean};
 use crate::domain::payment::PaymentStatus;
 
+use super::colour::ACCENT;
 use super::said::{
-    buyer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label, tax_note, vat_id,
+    buyer_lines, footer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label,
+    tax_note, vat_id,
 };
 use super::words::{Words, fill};
 
@@ -122,6 +124,10 @@ struct SellerView {
     questions: Option<String>,
     iban: Option<String>,
     bic: Option<String>,
+    /// Its colour, as `#rrggbb`.
+    accent: String,
+    /// The small print that letters must have.
+    footer_lines: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -177,6 +183,8 @@ impl SellerView {
             questions: shown_if(seller.email.as_deref()).map(questions),
             iban: shown_if(seller.iban.as_deref()).map(|iban| in_fours(&iban)),
             bic: shown_if(seller.bic.as_deref()),
+            accent: seller.brand.accent.unwrap_or(ACCENT).to_string(),
+            footer_lines: footer_lines(seller),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod payment;
 pub mod report;
 pub mod spool;
 
+mod colour;
 mod said;
 mod text;
 mod words;

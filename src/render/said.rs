@@ -26,6 +26,12 @@ pub(crate) fn seller_lines(seller: &Seller) -> Vec<String> {
     address_lines(&seller.address, &seller.name)
 }
 
+/// The seller's small print, line by line.
+pub(crate) fn footer_lines(seller: &Seller) -> Vec<String> {
+    let footer = seller.brand.footer.as_deref().unwrap_or_default();
+    footer.lines().filter_map(|line| shown_if(Some(line))).collect()
+}
+
 /// The buyer's name, address and VAT ID, one below the other.
 pub(crate) fn buyer_lines(buyer: &Buyer, words: &Words) -> Vec<String> {
     let mut lines: Vec<String> = shown_if(buyer.name.as_deref()).into_iter().collect();
@@ -78,6 +84,7 @@ pub(crate) mod tests {
     use super::*;
     use chrono::NaiveDate;
 
+    use crate::domain::brand::Brand;
     use crate::domain::document::AddressParts;
     use crate::domain::payment::PaymentStatus;
     use crate::domain::{BillingPeriod, Currency};
@@ -120,6 +127,7 @@ pub(crate) mod tests {
                 email: Some("help@shop.example".into()),
                 iban: Some("DE02120300000000202051".into()),
                 bic: Some("BYLADEM1001".into()),
+                brand: Brand::default(),
             },
             buyer: Buyer {
                 name: Some("ACME Ltd".into()),

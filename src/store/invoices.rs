@@ -1,12 +1,13 @@
 //! What invoices say, read from the snapshot that was taken when they were made; and who could not get an e-invoice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context;
 use chrono::NaiveDate;
 use serde_json::Value;
 use sqlx::FromRow;
 
+use crate::domain::brand::Logo;
 use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
 use crate::domain::payment::PaymentStatus;
 use crate::domain::{BillingPeriod, Currency, TaxTreatment};
@@ -52,10 +53,12 @@ impl Session {
         let json = serde_json::to_string(keys).context("cannot list payments")?;
         let mut payments = self.invoice_payments(&json).await?;
         let mut lines = self.invoice_lines(&json).await?;
+        let wanted: BTreeSet<Key> = payments.values().filter_map(PaymentRow::logo).collect();
+        let logos = self.logos(wanted).await?;
         let documents = keys.iter().map(|(tenant_id, payment_id)| {
             let key = ((*tenant_id).to_owned(), (*payment_id).to_owned());
             let payment = payments.remove(&key).ok_or_else(|| format!("the payment {payment_id} is missing"))?;
-            payment.into_document(lines.remove(&key).unwrap_or_default())
+            payment.into_document(lines.remove(&key).unwrap_or_default(), &logos)
         });
         Ok(documents.collect())
     }
@@ -132,7 +135,7 @@ impl Session {
     }
 }
 
-/// Tenant and payment.
+/// Tenant, and payment or picture.
 type Key = (String, String);
 
 #[derive(FromRow)]
@@ -181,16 +184,27 @@ struct PartiesRow {
 }
 
 impl PaymentRow {
+    /// Tenant and hash of the logo that its seller had.
+    fn logo(&self) -> Option<Key> {
+        let sha256 = party::logo(&party_body(&self.seller).ok()?)?;
+        Some((self.tenant_id.clone(), sha256))
+    }
+
     /// The document, or what in the record keeps it from being written.
-    fn into_document(self, lines: Vec<LineRow>) -> Result<InvoiceDocument, String> {
+    fn into_document(self, lines: Vec<LineRow>, logos: &HashMap<Key, Logo>) -> Result<InvoiceDocument, String> {
         let bad =
             |field: &str, value: &str| format!("the payment {} has no usable {field}: {value:?}", self.payment_id);
         let body = |field, text: &Option<String>| party_body(text).map_err(|error| bad(field, &error.to_string()));
         let lines: Result<Vec<InvoiceLine>, String> = lines.into_iter().map(|line| line.into_line(&bad)).collect();
+        let tenant_name = self.tenant_name.as_deref().unwrap_or_default();
+        let mut seller = party::seller(&body("seller", &self.seller)?, tenant_name);
+        if let Some(key) = self.logo() {
+            seller.brand.logo = Some(logos.get(&key).cloned().ok_or_else(|| bad("logo", &key.1))?);
+        }
         Ok(InvoiceDocument {
             issue_date: self.issue_date.ok_or_else(|| bad("issueDate", ""))?,
             due_date: self.due_date,
-            seller: party::seller(&body("seller", &self.seller)?, self.tenant_name.as_deref().unwrap_or_default()),
+            seller,
             buyer: party::buyer(&body("buyer", &self.buyer)?),
             billing_period: BillingPeriod::parse(&self.billing_period)
                 .ok_or_else(|| bad("billingPeriod", &self.billing_period))?,

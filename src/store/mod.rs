@@ -13,6 +13,7 @@ mod party;
 mod row;
 
 pub mod arrears;
+pub mod assets;
 pub mod due;
 pub mod groups;
 pub mod import;
@@ -334,10 +335,14 @@ impl Drop for Session {
 /// Migrations in order: number, name, text. The numbers and names are equal on both databases.
 type Migrations = &'static [(i64, &'static str, &'static str)];
 
-const SQLITE_MIGRATIONS: Migrations =
-    &[(1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql"))];
-const POSTGRES_MIGRATIONS: Migrations =
-    &[(1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql"))];
+const SQLITE_MIGRATIONS: Migrations = &[
+    (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
+    (3, "keep_looks_and_documents", include_str!("../../migrations/sqlite/0003_keep_looks_and_documents.sql")),
+];
+const POSTGRES_MIGRATIONS: Migrations = &[
+    (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
+    (3, "keep_looks_and_documents", include_str!("../../migrations/postgres/0003_keep_looks_and_documents.sql")),
+];
 
 /// The schema that this program works with: the number of its last migration.
 const SCHEMA_VERSION: i64 = SQLITE_MIGRATIONS[SQLITE_MIGRATIONS.len() - 1].0;

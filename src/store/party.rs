@@ -4,9 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::domain::brand::{Brand, Colour};
 use crate::domain::document::{Address, AddressParts, Buyer, Seller};
 
-/// Reads a seller; one without a name of its own has the tenant's.
+/// The hash of the picture that a seller's version names.
+pub(crate) fn logo(body: &Value) -> Option<String> {
+    text(body, "logo")
+}
+
+/// Reads a seller, without its logo; one without a name of its own has the tenant's.
 pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
     let name = text(body, "legalName").or_else(|| text(body, "name"));
     Seller {
@@ -16,6 +22,11 @@ pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
         email: text(body, "email"),
         iban: text(body, "iban"),
         bic: text(body, "bic"),
+        brand: Brand {
+            logo: None,
+            accent: text(body, "accentColor").as_deref().and_then(Colour::parse),
+            footer: text(body, "footer"),
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use billday::domain::brand::Brand;
 use billday::domain::document::{Address, AddressParts, Buyer, InvoiceDocument, InvoiceLine, Seller};
 use billday::domain::payment::PaymentStatus;
 use billday::domain::tax::TaxRule;
@@ -201,6 +202,7 @@ impl Case {
                 email: Some("billing@nordlicht.example".into()),
                 iban: (index % 4 != 3).then(|| "DE89 3704 0044 0532 0130 00".into()),
                 bic: (index % 3 != 2).then(|| "COBADEFFXXX".into()),
+                brand: Brand::default(),
             },
             buyer: Buyer {
                 name: Some(name.to_owned()),

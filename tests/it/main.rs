@@ -3,6 +3,7 @@
 mod support;
 
 mod architecture;
+mod branding;
 mod cli;
 mod delivery;
 mod edge_cases;

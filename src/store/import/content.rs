@@ -64,10 +64,25 @@ pub struct TenantContent {
     pub email: Option<String>,
     pub iban: Option<String>,
     pub bic: Option<String>,
+    /// The SHA-256 of a picture.
+    pub logo: Option<String>,
+    /// That picture where it comes with the record; else it has to be stored already.
+    #[sqlx(skip)]
+    pub logo_file: Option<Picture>,
+    pub accent_color: Option<String>,
+    pub footer: Option<String>,
+}
+
+/// A picture on its way into the database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    pub content_type: &'static str,
+    pub bytes: Vec<u8>,
 }
 
 impl Content for TenantContent {
     fn complete(&mut self, stored: Option<&Self>) {
+        self.logo_file = None;
         let default = self.bill_from_default;
         self.bill_from_default = NaiveDate::default();
         self.bill_from = self.bill_from.or_else(|| stored.and_then(|s| s.bill_from)).or(Some(default));
@@ -77,7 +92,7 @@ impl Content for TenantContent {
 impl TenantContent {
     /// What an invoice shows of the seller, as one immutable version (rule 24).
     pub(super) fn party(&self, tenant_id: &str) -> Party {
-        Party::of(&json!({
+        let mut body = json!({
             "tenantId": tenant_id,
             "name": self.name,
             "legalName": self.legal_name,
@@ -86,7 +101,14 @@ impl TenantContent {
             "email": self.email,
             "iban": self.iban,
             "bic": self.bic,
-        }))
+        });
+        // Named only where they are set: a seller without them stays the version that it was before they existed.
+        for (key, value) in [("logo", &self.logo), ("accentColor", &self.accent_color), ("footer", &self.footer)] {
+            if let Some(value) = value {
+                body[key] = value.as_str().into();
+            }
+        }
+        Party::of(&body)
     }
 }
 
