@@ -20,6 +20,7 @@ pub mod spool;
 
 mod colour;
 mod said;
+mod sample;
 mod text;
 mod words;
 
