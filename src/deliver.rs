@@ -19,7 +19,7 @@ use crate::mail::{
     Attached, Envelope, FolderTransport, MailError, Outgoing, build_message, check_address, file_name, safe_for_files,
 };
 use crate::render::email::{Annex, MailFault, MailTemplates};
-use crate::render::invoice::InvoiceRenderer;
+use crate::render::invoice::{InvoiceRenderer, RenderedInvoice};
 use crate::store::outbox::ClaimedMail;
 use crate::store::{Result as StoreResult, Store, StoreError};
 
@@ -221,8 +221,12 @@ impl Sender {
         }
         let refused = |error: anyhow::Error| MailError::Refused(format!("{error:#}"));
         let invoice = self.renderer.lock().unwrap_or_else(PoisonError::into_inner).render(content).map_err(refused)?;
-        let pdf = Some(invoice.pdf).filter(|pdf| pdf.len() <= ANNEX_BYTES_MAX);
-        let annex = if pdf.is_some() { Annex::Attached } else { Annex::TooLarge };
+        let xml = invoice.xml_beside();
+        let annex = match xml {
+            _ if invoice.pdf.len() + xml.map_or(0, <[u8]>::len) > ANNEX_BYTES_MAX => Annex::TooLarge,
+            Some(_) => Annex::AttachedWithXml,
+            None => Annex::Attached,
+        };
         let rendered = self.templates.render(content, annex).map_err(|fault| match fault {
             MailFault::Template(why) => MailError::Transport(template_fault(&why)),
             MailFault::Mail(why) => MailError::Refused(why),
@@ -232,11 +236,7 @@ impl Sender {
         // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
         let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
         let name = file_name(&content.invoice_number, &mail.payment_id);
-        let attached = pdf.map(|bytes| Attached {
-            file_name: format!("{}.pdf", safe_for_files(&content.invoice_number)),
-            content_type: "application/pdf",
-            bytes,
-        });
+        let attached = if annex == Annex::TooLarge { Vec::new() } else { files(&content.invoice_number, &invoice) };
         let bytes = build_message(
             &rendered,
             attached,
@@ -251,4 +251,17 @@ impl Sender {
         )?;
         self.transport.send(&Outgoing { from: &self.from, to: recipient, name: &name, bytes: &bytes })
     }
+}
+
+/// An invoice's files under its number.
+fn files(invoice_number: &str, invoice: &RenderedInvoice) -> Vec<Attached> {
+    let name = safe_for_files(invoice_number);
+    let file = |ending: &str, content_type, bytes: &[u8]| Attached {
+        file_name: format!("{name}.{ending}"),
+        content_type,
+        bytes: bytes.to_vec(),
+    };
+    let pdf = file("pdf", "application/pdf", &invoice.pdf);
+    let xml = invoice.xml_beside().map(|xml| file("xml", "application/xml", xml));
+    [pdf].into_iter().chain(xml).collect()
 }

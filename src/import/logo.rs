@@ -9,7 +9,7 @@ use crate::store::assets::sha256_of;
 use crate::store::import::Picture;
 
 use super::fields::Fields;
-use super::value::short;
+use crate::input::value::short;
 
 /// Largest file of a logo: each invoice carries it.
 const BYTES_MAX: u64 = 1_000_000;

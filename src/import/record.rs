@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use crate::domain::brand::Colour;
 use crate::domain::calendar::local_date;
 use crate::domain::customer::{CustomerStatus, CustomerType};
+use crate::domain::e_invoice::{EInvoice, ElectronicAddress};
 use crate::domain::group::GroupStatus;
 use crate::domain::invoice::NumberFormat;
 use crate::domain::rental::RentalStatus;
@@ -22,7 +23,7 @@ use super::Kind;
 use super::fields::{Fault, Fields};
 use super::logo;
 use super::payment::payment_content;
-use super::value::{Object, Value, get, repeated_key, short};
+use crate::input::value::{Object, Value, get, repeated_key, short};
 
 /// A tenant's zone and currency: its records cannot be read without them.
 #[derive(Debug, Clone, Copy)]
@@ -168,7 +169,12 @@ fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>, folder: &Path) ->
         legal_name: fields.text("legalName"),
         address: fields.address("address"),
         vat_id: fields.text("vatId"),
+        tax_number: fields.text("taxNumber"),
+        registration: fields.text("registration"),
+        contact_name: fields.text("contactName"),
+        phone: fields.text("phone"),
         email: fields.email("email"),
+        electronic_address: electronic_address(fields),
         iban: fields.text("iban"),
         bic: fields.text("bic"),
         logo,
@@ -260,7 +266,10 @@ fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {
         email,
         phone: fields.text("phone"),
         vat_id: fields.text("vatId"),
+        registration: fields.text("registration"),
         buyer_reference: fields.text("buyerReference"),
+        e_invoice: fields.word("eInvoice", EInvoice::WORDS).unwrap_or_else(|| EInvoice::default().as_str().to_owned()),
+        electronic_address: electronic_address(fields),
         tax_treatment: fields
             .word("taxTreatment", TaxTreatment::WORDS)
             .unwrap_or_else(|| TaxTreatment::Standard.as_str().to_owned()),
@@ -269,6 +278,14 @@ fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {
         billing_address: address(fields, "billingAddress", "lastBillingAddress"),
         shipping_address: address(fields, "shippingAddress", "lastShippingAddress"),
     }
+}
+
+fn electronic_address(fields: &mut Fields<'_>) -> Option<String> {
+    let text = fields.text("electronicAddress")?;
+    if let Err(reason) = ElectronicAddress::parse(&text) {
+        fields.fault("electronicAddress", format!("'{text}' {reason}"));
+    }
+    Some(text)
 }
 
 /// An address under the name by which it is written, else by which it is read.

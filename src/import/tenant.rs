@@ -6,8 +6,8 @@ use crate::domain::money::format_percent;
 use crate::store::Store;
 use crate::store::import::TenantContent;
 
-use super::value::nearest;
 use super::{ImportError, ImportFile, ImportSummary, import};
+use crate::input::value::nearest;
 
 /// Every field of a tenant's record but its id, as a CSV file would name it.
 pub const TENANT_FIELDS: &[&str] = &[
@@ -40,7 +40,12 @@ pub const TENANT_FIELDS: &[&str] = &[
     "address.adminArea",
     "address.country",
     "vatId",
+    "taxNumber",
+    "registration",
+    "contactName",
+    "phone",
     "email",
+    "electronicAddress",
     "iban",
     "bic",
     "logo",
@@ -78,7 +83,12 @@ impl TenantFields {
             ("runAt", text(&tenant.run_at)),
             ("legalName", tenant.legal_name.clone()),
             ("vatId", tenant.vat_id.clone()),
+            ("taxNumber", tenant.tax_number.clone()),
+            ("registration", tenant.registration.clone()),
+            ("contactName", tenant.contact_name.clone()),
+            ("phone", tenant.phone.clone()),
             ("email", tenant.email.clone()),
+            ("electronicAddress", tenant.electronic_address.clone()),
             ("iban", tenant.iban.clone()),
             ("bic", tenant.bic.clone()),
             ("logo", tenant.logo.as_ref().map(|sha256| format!("sha256:{sha256}"))),

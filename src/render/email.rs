@@ -18,8 +18,8 @@ use crate::domain::payment::PaymentStatus;
 
 use super::colour::ACCENT;
 use super::said::{
-    buyer_lines, footer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label,
-    tax_note, vat_id,
+    buyer_lines, footer_lines, in_fours, line_details, period_heading, seller_lines, seller_tax_id, shown, shown_if,
+    tax_label, tax_note,
 };
 use super::words::{Words, fill};
 
@@ -140,6 +140,8 @@ fn environment() -> anyhow::Result<Environment<'static>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Annex {
     Attached,
+    /// With its XML beside it.
+    AttachedWithXml,
     /// Mail servers would refuse it.
     TooLarge,
 }
@@ -198,7 +200,7 @@ struct More {
 struct SellerView {
     name: String,
     address_lines: Vec<String>,
-    vat_id: Option<String>,
+    tax_id: Option<String>,
     questions: Option<String>,
     iban: Option<String>,
     bic: Option<String>,
@@ -230,6 +232,7 @@ impl View {
             intro: fill(intro, &[("subject", &shown(&mail.subject_name)), ("total", &total), ("due", &due_date)]),
             annex: match annex {
                 Annex::Attached => words.attached,
+                Annex::AttachedWithXml => words.attached_with_xml,
                 Annex::TooLarge => words.not_attached,
             },
             note: tax_note(mail, words),
@@ -257,7 +260,7 @@ impl SellerView {
         Self {
             name: shown(&seller.name),
             address_lines: seller_lines(seller),
-            vat_id: vat_id(seller.vat_id.as_deref(), words),
+            tax_id: seller_tax_id(seller, words),
             questions: shown_if(seller.email.as_deref()).map(questions),
             iban: shown_if(seller.iban.as_deref()).map(|iban| in_fours(&iban)),
             bic: shown_if(seller.bic.as_deref()),
@@ -372,7 +375,8 @@ mod tests {
     #[test]
     fn a_mail_says_where_the_invoice_itself_is() {
         let text = |annex| MailTemplates::new().unwrap().render(&mail(), annex).unwrap().text;
-        assert!(text(Annex::Attached).contains("attached as a PDF"));
+        assert!(text(Annex::Attached).contains("attached as a PDF file."));
+        assert!(text(Annex::AttachedWithXml).contains("and as an XML file"));
         assert!(text(Annex::TooLarge).contains("too large to be attached"));
     }
 

@@ -2,20 +2,9 @@
 
 use crate::domain::TaxTreatment;
 use crate::domain::document::{Address, Buyer, InvoiceDocument, InvoiceLine, Seller};
-use crate::domain::message::clean;
+pub(crate) use crate::domain::message::{shown, shown_if};
 
 use super::words::{Words, fill};
-
-/// Longest name, address line or number that is shown, in characters.
-const SHOWN_MAX: usize = 200;
-
-pub(crate) fn shown(text: &str) -> String {
-    clean(text, SHOWN_MAX)
-}
-
-pub(crate) fn shown_if(text: Option<&str>) -> Option<String> {
-    text.map(shown).filter(|text| !text.is_empty())
-}
 
 fn address_lines(address: &Address, name: &str) -> Vec<String> {
     address.lines_below(name).iter().filter_map(|line| shown_if(Some(line))).collect()
@@ -41,7 +30,21 @@ pub(crate) fn buyer_lines(buyer: &Buyer, words: &Words) -> Vec<String> {
     lines
 }
 
-pub(crate) fn vat_id(vat_id: Option<&str>, words: &Words) -> Option<String> {
+/// What the document is, with its number if it has one.
+pub(crate) fn title(document: &InvoiceDocument, words: &Words) -> String {
+    match document.is_preview {
+        true => words.preview.to_owned(),
+        false => format!("{} {}", words.invoice, shown(&document.invoice_number)),
+    }
+}
+
+/// By what the tax office knows the seller.
+pub(crate) fn seller_tax_id(seller: &Seller, words: &Words) -> Option<String> {
+    let tax_number = || shown_if(seller.tax_number.as_deref()).map(|tax| fill(words.tax_number, &[("tax", &tax)]));
+    vat_id(seller.vat_id.as_deref(), words).or_else(tax_number)
+}
+
+fn vat_id(vat_id: Option<&str>, words: &Words) -> Option<String> {
     shown_if(vat_id).map(|vat| fill(words.vat_id, &[("vat", &vat)]))
 }
 

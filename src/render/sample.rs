@@ -2,7 +2,6 @@
 
 use chrono::NaiveDate;
 
-use crate::domain::brand::Brand;
 use crate::domain::document::{Address, AddressParts, Buyer, InvoiceDocument, InvoiceLine, Seller};
 use crate::domain::payment::PaymentStatus;
 use crate::domain::{BillingPeriod, Currency, TaxTreatment};
@@ -46,7 +45,7 @@ pub(crate) fn invoice() -> Option<InvoiceDocument> {
             email: Some("help@shop.example".into()),
             iban: Some("DE02120300000000202051".into()),
             bic: Some("BYLADEM1001".into()),
-            brand: Brand::default(),
+            ..Seller::default()
         },
         buyer: Buyer {
             name: Some("ACME Ltd".into()),
@@ -54,6 +53,7 @@ pub(crate) fn invoice() -> Option<InvoiceDocument> {
             address: address("Road 2", "10115", "Berlin"),
             vat_id: None,
             reference: Some("PO-77".into()),
+            ..Buyer::default()
         },
         subject_name: "Berlin office".into(),
         billing_period: BillingPeriod::parse("2026-07")?,
@@ -66,5 +66,6 @@ pub(crate) fn invoice() -> Option<InvoiceDocument> {
         status: PaymentStatus::Pending,
         lines: vec![line("rnt_1", "Laptop 14", "2026-07", 100_000)?, line("rnt_2", "Phone", "2026-06", 15_714)?],
         locale: "en".into(),
+        is_preview: false,
     })
 }

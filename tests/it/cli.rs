@@ -13,7 +13,7 @@ pub fn billday(folder: &Path, url: &str, args: &[&str]) -> Told {
     billday_with(folder, url, args, &[])
 }
 
-fn billday_with(folder: &Path, url: &str, args: &[&str], env: &[(&str, &str)]) -> Told {
+pub fn billday_with(folder: &Path, url: &str, args: &[&str], env: &[(&str, &str)]) -> Told {
     let output = Command::new(env!("CARGO_BIN_EXE_billday"))
         .args(args)
         .args(["--database", url])

@@ -12,6 +12,7 @@ mod import;
 mod invoices;
 mod kills;
 mod migrations;
+mod preview;
 mod properties;
 mod rules;
 mod store;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::domain::document::{InvoiceDocument, InvoiceLine};
 use crate::render::colour::{ACCENT, with_contrast};
 use crate::render::said::{
-    buyer_lines, footer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label,
-    tax_note, vat_id,
+    buyer_lines, footer_lines, in_fours, line_details, period_heading, seller_lines, seller_tax_id, shown, shown_if,
+    tax_label, tax_note, title,
 };
 use crate::render::words::{Words, fill};
 
@@ -188,7 +188,12 @@ impl<'a> Sheet<'a> {
         let (document, words) = (self.document, self.words);
         self.letterhead();
         let title = Style { size: 22.0, ..BODY }.strong().right();
-        self.text(words.invoice, title, (FACTS, RIGHT - FACTS), 42.0);
+        if document.is_preview {
+            let style = Style { size: 15.0, ..title }.ink(self.accent_text);
+            self.text(words.preview, style, (FACTS - 60.0, RIGHT - FACTS + 60.0), 47.0);
+        } else {
+            self.text(words.invoice, title, (FACTS, RIGHT - FACTS), 42.0);
+        }
 
         let mut sender = seller_lines(&document.seller);
         sender.insert(0, shown(&document.seller.name));
@@ -234,6 +239,9 @@ impl<'a> Sheet<'a> {
             (words.billing_period, words.period(document.billing_period)),
             (words.payment_terms, terms),
         ];
+        if document.is_preview {
+            facts.remove(0);
+        }
         facts.extend(shown_if(document.buyer.reference.as_deref()).map(|text| (words.reference, text)));
         facts
     }
@@ -386,8 +394,7 @@ impl<'a> Sheet<'a> {
         self.pages.push(Page::default());
         let (document, words) = (self.document, self.words);
         self.area((MARGIN, 34.0), (TOP, 3.0), self.accent);
-        let number =
-            format!("{} {} · {}", words.invoice, shown(&document.invoice_number), words.date(document.issue_date));
+        let number = format!("{} · {}", title(document, words), words.date(document.issue_date));
         let style = Style { size: 8.5, ..BODY };
         let seller = self.text(&shown(&document.seller.name), style.strong(), (MARGIN, HALF), 50.0);
         let number = self.text(&number, style.ink(MUTED).right(), (FACTS, RIGHT - FACTS), 50.0);
@@ -427,6 +434,7 @@ impl<'a> Sheet<'a> {
         let (document, words) = (self.document, self.words);
         let rows = self.bank_details();
         let sentence = match document.total {
+            _ if document.is_preview => words.do_not_pay.to_owned(),
             0 => words.nothing_to_pay.to_owned(),
             _ => fill(words.pay_by, &[("due", &words.date(document.due_date))]),
         };
@@ -467,7 +475,8 @@ impl<'a> Sheet<'a> {
     fn bank_details(&self) -> Vec<(&'static str, String)> {
         let (document, words) = (self.document, self.words);
         let seller = &document.seller;
-        let (Some(iban), true) = (shown_if(seller.iban.as_deref()), document.total > 0) else { return Vec::new() };
+        let is_to_be_paid = document.total > 0 && !document.is_preview;
+        let (Some(iban), true) = (shown_if(seller.iban.as_deref()), is_to_be_paid) else { return Vec::new() };
         let mut rows = vec![(words.account_holder, shown(&seller.name)), (words.iban, in_fours(&iban))];
         rows.extend(shown_if(seller.bic.as_deref()).map(|bic| (words.bic, bic)));
         rows.push((words.payment_reference, shown(&document.invoice_number)));
@@ -480,7 +489,7 @@ impl<'a> Sheet<'a> {
         let mut who = vec![shown(&seller.name)];
         who.extend(seller_lines(seller));
         let mut reach: Vec<String> = shown_if(seller.email.as_deref()).into_iter().collect();
-        reach.extend(vat_id(seller.vat_id.as_deref(), words));
+        reach.extend(seller_tax_id(seller, words));
         let bank = [(words.iban, seller.iban.as_deref().map(in_fours)), (words.bic, seller.bic.clone())];
         let bank =
             bank.into_iter().filter_map(|(label, value)| Some(format!("{label} {}", shown_if(value.as_deref())?)));

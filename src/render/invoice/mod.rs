@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
+use crate::domain::EInvoice;
 use crate::domain::brand::Logo;
 use crate::domain::document::InvoiceDocument;
 
@@ -29,14 +30,23 @@ use super::words::Words;
 use logo::Picture;
 
 pub use logo::check_logo;
-pub use xml::{e_invoice_xml, missing_for_e_invoice};
+pub use xml::{e_invoice_xml, refusals};
 
 /// An invoice as files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedInvoice {
     pub pdf: Vec<u8>,
-    /// The XML that the PDF carries, or what it lacks, one thing an entry.
+    /// What the buyer wants as XML.
+    pub e_invoice: EInvoice,
+    /// That XML, or why there is none, one thing an entry.
     pub xml: Result<Vec<u8>, Vec<String>>,
+}
+
+impl RenderedInvoice {
+    /// The XML that goes as a file of its own; that of Factur-X is inside the PDF.
+    pub fn xml_beside(&self) -> Option<&[u8]> {
+        self.xml.as_deref().ok().filter(|_| self.e_invoice != EInvoice::FacturX)
+    }
 }
 
 /// Makes invoices; keeps fonts and scratch space from one to the next, so one is enough for many.
@@ -54,11 +64,14 @@ impl InvoiceRenderer {
         Ok(Self { typesetter: typeset::Typesetter::new()?, logos: HashMap::new() })
     }
 
-    /// The PDF, and the XML in it where the document has all that an e-invoice needs.
+    /// The PDF, and the XML that its buyer wants where the document has all that it needs.
     pub fn render(&mut self, document: &InvoiceDocument) -> anyhow::Result<RenderedInvoice> {
         let xml = e_invoice_xml(document);
-        let pdf = self.render_pdf(document, xml.as_deref().ok())?;
-        Ok(RenderedInvoice { pdf, xml })
+        let e_invoice = document.buyer.e_invoice;
+        // A program that finds XML in a PDF takes it for an invoice.
+        let inside = xml.as_deref().ok().filter(|_| e_invoice == EInvoice::FacturX && !document.is_preview);
+        let pdf = self.render_pdf(document, inside)?;
+        Ok(RenderedInvoice { pdf, e_invoice, xml })
     }
 
     /// The PDF, with `xml` as its Factur-X annex.
@@ -150,7 +163,7 @@ mod tests {
         let mut document = sample();
         document.seller.vat_id = None;
         let rendered = render(&document);
-        assert_eq!(rendered.xml, Err(vec!["the seller has no VAT ID".to_owned()]));
+        assert_eq!(rendered.xml, Err(vec!["the seller has no VAT ID and no tax number".to_owned()]));
         assert!(!String::from_utf8_lossy(&rendered.pdf).contains("factur-x.xml"));
     }
 

@@ -16,7 +16,7 @@ use krilla::text::{GlyphId, KrillaGlyph};
 use krilla::{Document, SerializeSettings};
 
 use crate::domain::document::InvoiceDocument;
-use crate::render::said::shown;
+use crate::render::said::{shown, title};
 use crate::render::words::Words;
 
 use super::logo::Picture;
@@ -82,7 +82,7 @@ pub(super) fn metadata_of_nothing() -> Metadata {
 /// Title, author and language; the invoice's own date, so that each making gives the same bytes.
 fn metadata(invoice: &InvoiceDocument, words: &Words) -> Metadata {
     Metadata::new()
-        .title(format!("{} {}", words.invoice, shown(&invoice.invoice_number)))
+        .title(title(invoice, words))
         .authors(vec![shown(&invoice.seller.name)])
         .language(words.language.to_owned())
         .creator("billday".to_owned())

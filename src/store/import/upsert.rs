@@ -241,17 +241,20 @@ impl Session {
     }
 
     async fn stored_tenants(&mut self, ids: &[String]) -> Result<StoredById<TenantContent>> {
-        let rows: Vec<Stored<TenantContent>> = on!(self, |conn| dialect::with_keys_as::<Db, Stored<TenantContent>>(
-            "select tenant_id as id, name, currency, time_zone, locale, billing_fixed_day, contract_end, proration,
+        let rows: Vec<Stored<TenantContent>> = on!(self, |conn| {
+            dialect::with_keys_as::<Db, Stored<TenantContent>>(
+                "select tenant_id as id, name, currency, time_zone, locale, billing_fixed_day, contract_end, proration,
                     bill_from, payment_terms_days, tax_mode, tax_rate_ppm, invoice_number_format,
-                    first_invoice_number, catch_up_days, max_arrears, run_at, legal_name, address, vat_id, email, iban,
-                    bic, logo, accent_color, footer, created_at, updated_at, changed_at, import_id, import_place
+                    first_invoice_number, catch_up_days, max_arrears, run_at, legal_name, address, vat_id, tax_number,
+                    registration, contact_name, phone, email, electronic_address, iban, bic, logo, accent_color, footer,
+                    created_at, updated_at, changed_at, import_id, import_place
              from tenants
              where tenant_id in $keys",
-            ids
-        )
-        .fetch_all(conn)
-        .await?);
+                ids,
+            )
+            .fetch_all(conn)
+            .await?
+        });
         Ok(rows.into_iter().map(|row| ((row.id.clone(), row.id.clone()), row)).collect())
     }
 
@@ -295,7 +298,12 @@ impl Session {
             ("legal_name", of.text_or_null(|c| &c.legal_name)),
             ("address", of.text_or_null(|c| &c.address)),
             ("vat_id", of.text_or_null(|c| &c.vat_id)),
+            ("tax_number", of.text_or_null(|c| &c.tax_number)),
+            ("registration", of.text_or_null(|c| &c.registration)),
+            ("contact_name", of.text_or_null(|c| &c.contact_name)),
+            ("phone", of.text_or_null(|c| &c.phone)),
             ("email", of.text_or_null(|c| &c.email)),
+            ("electronic_address", of.text_or_null(|c| &c.electronic_address)),
             ("iban", of.text_or_null(|c| &c.iban)),
             ("bic", of.text_or_null(|c| &c.bic)),
             ("logo", of.text_or_null(|c| &c.logo)),
@@ -318,7 +326,10 @@ impl Session {
                            first_invoice_number = excluded.first_invoice_number,
                            catch_up_days = excluded.catch_up_days, max_arrears = excluded.max_arrears,
                            run_at = excluded.run_at, legal_name = excluded.legal_name, address = excluded.address,
-                           vat_id = excluded.vat_id, email = excluded.email, iban = excluded.iban, bic = excluded.bic,
+                           vat_id = excluded.vat_id, tax_number = excluded.tax_number,
+                           registration = excluded.registration, contact_name = excluded.contact_name,
+                           phone = excluded.phone, email = excluded.email,
+                           electronic_address = excluded.electronic_address, iban = excluded.iban, bic = excluded.bic,
                            logo = excluded.logo, accent_color = excluded.accent_color, footer = excluded.footer,
                            party_id = excluded.party_id, changed_at = excluded.changed_at,
                            created_at = excluded.created_at, updated_at = excluded.updated_at,
@@ -356,8 +367,8 @@ impl Session {
             records,
             CustomerContent,
             "select customer_id as id, customer_type, status, company, first_name, last_name, email, billing_email,
-                    phone, vat_id, buyer_reference, tax_treatment, payment_terms_days, locale, billing_address,
-                    shipping_address, created_at, updated_at, changed_at, import_id, import_place
+                    phone, vat_id, registration, buyer_reference, e_invoice, electronic_address, tax_treatment,
+                    payment_terms_days, locale, billing_address, shipping_address, created_at, updated_at, changed_at, import_id, import_place
              from customers
              where tenant_id = $2 and customer_id in $keys"
         );
@@ -377,7 +388,10 @@ impl Session {
             ("billing_email", of.text_or_null(|c| &c.billing_email)),
             ("phone", of.text_or_null(|c| &c.phone)),
             ("vat_id", of.text_or_null(|c| &c.vat_id)),
+            ("registration", of.text_or_null(|c| &c.registration)),
             ("buyer_reference", of.text_or_null(|c| &c.buyer_reference)),
+            ("e_invoice", of.text(|c| &c.e_invoice)),
+            ("electronic_address", of.text_or_null(|c| &c.electronic_address)),
             ("tax_treatment", of.text(|c| &c.tax_treatment)),
             ("payment_terms_days", of.int_or_null(|c| c.payment_terms_days)),
             ("locale", of.text_or_null(|c| &c.locale)),
@@ -395,7 +409,9 @@ impl Session {
                            company = excluded.company, first_name = excluded.first_name,
                            last_name = excluded.last_name, email = excluded.email,
                            billing_email = excluded.billing_email, phone = excluded.phone, vat_id = excluded.vat_id,
-                           buyer_reference = excluded.buyer_reference, tax_treatment = excluded.tax_treatment,
+                           registration = excluded.registration, buyer_reference = excluded.buyer_reference,
+                           e_invoice = excluded.e_invoice, electronic_address = excluded.electronic_address,
+                           tax_treatment = excluded.tax_treatment,
                            payment_terms_days = excluded.payment_terms_days, locale = excluded.locale,
                            billing_address = excluded.billing_address, shipping_address = excluded.shipping_address,
                            party_id = excluded.party_id, changed_at = excluded.changed_at,
