@@ -61,6 +61,7 @@ async fn bench(kind: &str, url: &str, mails: usize) -> anyhow::Result<()> {
         route: Route::Smtp { server: sink.settings(), connections: CONNECTIONS as u32, per_minute: 0 },
         from: "billing@shop.example".into(),
         message_id_domain: "bills.example".into(),
+        templates: None,
         redirect_to: None,
         when_unknown: WhenUnknown::Resend,
         chance: || CHANCES - 1,

@@ -35,6 +35,7 @@ pub struct Config {
     pub log: Log,
     pub mail: Mail,
     pub run: Run,
+    pub api: Api,
 }
 
 /// Where the ledger is.
@@ -76,6 +77,8 @@ pub struct Mail {
     pub when_unknown: WhenUnknown,
     /// Who gets all mails, on trial.
     pub redirect_to: Option<String>,
+    /// The folder of the operator's own templates; it need not be there.
+    pub templates: PathBuf,
 }
 
 /// How a run works.
@@ -83,6 +86,15 @@ pub struct Mail {
 pub struct Run {
     /// Rentals that one transaction holds at most; a group is never split.
     pub batch_rentals: u32,
+}
+
+/// How the HTTP API serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Api {
+    /// Something in front of it encrypts what leaves the machine.
+    pub behind_proxy: bool,
+    /// For one key; 0 sets no limit.
+    pub requests_per_minute: u32,
 }
 
 /// The shape of log lines.
@@ -168,6 +180,7 @@ impl Default for Mail {
             per_minute: 0,
             when_unknown: WhenUnknown::Resend,
             redirect_to: None,
+            templates: "templates".into(),
         }
     }
 }
@@ -350,7 +363,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 21] = [
+const KEYS: [Key; 24] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -371,7 +384,10 @@ const KEYS: [Key; 21] = [
     Key { name: "mail.perMinute", secret: false, set: |c, v| put(&mut c.mail.per_minute, v.whole(0, 100_000)) },
     Key { name: "mail.whenUnknown", secret: false, set: |c, v| put(&mut c.mail.when_unknown, v.word(WhenUnknown::WORDS, WhenUnknown::parse)) },
     Key { name: "mail.redirectTo", secret: false, set: |c, v| put(&mut c.mail.redirect_to, v.address().map(Some)) },
+    Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path("the path of a folder")) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
+    Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },
+    Key { name: "api.requestsPerMinute", secret: false, set: |c, v| put(&mut c.api.requests_per_minute, v.whole(0, 1_000_000)) },
 ];
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
@@ -658,6 +674,14 @@ impl<'a> Value<'a> {
             .ok_or_else(|| format!("should be a whole number from {least} to {most}"))
     }
 
+    fn flag(self) -> Result<bool, String> {
+        let flag = match self {
+            Self::Text(text) => text.parse().ok(),
+            Self::Toml(value) => value.get_ref().as_bool(),
+        };
+        flag.ok_or_else(|| "should be true or false".to_owned())
+    }
+
     fn word<T>(self, words: &[&str], parse: fn(&str) -> Option<T>) -> Result<T, String> {
         let should_be: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
         let should_be = should_be.join(" or ");
@@ -786,7 +810,8 @@ mod tests {
         let other = load(
             "database = {url = 'sqlite://x', connections = 9}\nlog = {format = 'json', level = 'off'}\nrun = {batchRentals = 7}\n\
              mail = {transport = 'none', folder = 'x', from = 'x@y', messageIdDomain = 'x', host = 'x', port = 1, security = 'tls', \
-                 connections = 9, messagesPerConnection = 9, perMinute = 9, whenUnknown = 'hold'}",
+                 connections = 9, messagesPerConnection = 9, perMinute = 9, whenUnknown = 'hold'}\n\
+             api = {behindProxy = true, requestsPerMinute = 7}",
             &[],
         );
         let mut reading = Reading { config: other.unwrap(), ..Reading::default() };
@@ -864,6 +889,9 @@ mod tests {
             for wrong in
                 ["1.5", "true", "[]", "2026-01-31", "{a = 1}", "-1", "99999999999999999999", "''", "\"\\u0000\""]
             {
+                if key.name == "api.behindProxy" && wrong == "true" {
+                    continue;
+                }
                 let text = problem(&format!("{} = {wrong}", key.name), &[]);
                 assert!(text.starts_with(&format!("billday.toml:1: {}: should be ", key.name)), "{text}");
             }

@@ -35,6 +35,8 @@ pub struct DeliverySettings {
     pub from: String,
     /// The right side of each Message-ID.
     pub message_id_domain: String,
+    /// The operator's own templates; without it, or if it is not there, the built-in ones are used.
+    pub templates: Option<PathBuf>,
     /// Who gets all mails instead of those they are for, on trial.
     pub redirect_to: Option<String>,
     pub when_unknown: WhenUnknown,

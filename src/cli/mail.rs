@@ -32,6 +32,7 @@ pub(super) fn delivery_settings(mail: &Mail) -> DeliverySettings {
         },
         from: mail.from.clone(),
         message_id_domain: mail.message_id_domain.clone(),
+        templates: Some(mail.templates.clone()),
         redirect_to: mail.redirect_to.clone(),
         when_unknown: mail.when_unknown,
         chance: random_chance,

@@ -8,8 +8,8 @@ use crate::domain::document::InvoiceDocument;
 use crate::domain::message::{Attempt, Recipients, message_id};
 use crate::domain::payment::PaymentStatus;
 use crate::mail::{Attached, Envelope, MailError, Outgoing, build_message, check_address, file_name, safe_for_files};
-use crate::render::email::{Annex, MailTemplates};
-use crate::render::invoice::InvoiceRenderer;
+use crate::render::email::{Annex, MailFault, MailTemplates};
+use crate::render::invoice::{InvoiceRenderer, RenderedInvoice};
 use crate::store::outbox::ClaimedMail;
 
 use super::DeliverySettings;
@@ -42,6 +42,8 @@ impl Message {
 /// What is needed to make mails; one mail at a time.
 pub(super) struct Composer {
     templates: MailTemplates,
+    /// Why nothing may go out: a template of the operator's does not work.
+    pub fault: Option<String>,
     renderer: Mutex<InvoiceRenderer>,
     from: String,
     message_id_domain: String,
@@ -50,8 +52,15 @@ pub(super) struct Composer {
 
 impl Composer {
     pub(super) fn new(settings: &DeliverySettings) -> anyhow::Result<Self> {
+        let own = settings.templates.as_deref().map(MailTemplates::with_own).transpose();
+        let (own, fault) = match own {
+            Ok(own) => (own, None),
+            Err(why) => (None, Some(template_fault(&why))),
+        };
+        let templates = own.map_or_else(MailTemplates::new, Ok).context("cannot read the templates of mails")?;
         Ok(Self {
-            templates: MailTemplates::new().context("cannot read the templates of mails")?,
+            templates,
+            fault,
             renderer: Mutex::new(InvoiceRenderer::new().context("cannot read the fonts of invoices")?),
             from: settings.from.clone(),
             message_id_domain: settings.message_id_domain.clone(),
@@ -59,7 +68,7 @@ impl Composer {
         })
     }
 
-    /// Makes a mail, or says what becomes of it without being sent.
+    /// Makes a mail, or says what becomes of it without being sent: released if no mail can be made.
     pub(super) fn compose(&self, waiting: Waiting) -> (ClaimedMail, Result<Message, Attempt>) {
         let Waiting { mail, content, recipients } = waiting;
         let Some(recipient) = mail.recipient.clone() else { return (mail, Err(Attempt::NoRecipient)) };
@@ -82,19 +91,21 @@ impl Composer {
         }
         let refused = |error: anyhow::Error| MailError::Refused(format!("{error:#}"));
         let invoice = self.renderer.lock().unwrap_or_else(PoisonError::into_inner).render(content).map_err(refused)?;
-        let pdf = Some(invoice.pdf).filter(|pdf| pdf.len() <= ANNEX_BYTES_MAX);
-        let annex = if pdf.is_some() { Annex::Attached } else { Annex::TooLarge };
-        let rendered = self.templates.render(content, annex).map_err(refused)?;
+        let xml = invoice.xml_beside();
+        let annex = match xml {
+            _ if invoice.pdf.len() + xml.map_or(0, <[u8]>::len) > ANNEX_BYTES_MAX => Annex::TooLarge,
+            Some(_) => Annex::AttachedWithXml,
+            None => Annex::Attached,
+        };
+        let rendered = self.templates.render(content, annex).map_err(|fault| match fault {
+            MailFault::Template(why) => MailError::Transport(template_fault(&why)),
+            MailFault::Mail(why) => MailError::Refused(why),
+        })?;
         let date = crate::clock::instant(mail.created_at)
             .ok_or_else(|| MailError::Refused(format!("the mail has no usable creation time: {}", mail.created_at)))?;
         // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
         let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
-        let attach = |bytes| Attached {
-            file_name: format!("{}.pdf", safe_for_files(&content.invoice_number)),
-            content_type: "application/pdf",
-            bytes,
-        };
-        let attached = pdf.into_iter().map(attach).collect();
+        let attached = if annex == Annex::TooLarge { Vec::new() } else { files(&content.invoice_number, &invoice) };
         let bytes = build_message(
             &rendered,
             attached,
@@ -117,4 +128,22 @@ impl Composer {
             bytes,
         })
     }
+}
+
+/// Like a server that is down: nothing can go out, no mail is to blame, and all of them wait until it is mended.
+fn template_fault(why: &str) -> String {
+    format!("a template of mails does not work: {why}")
+}
+
+/// An invoice's files under its number.
+fn files(invoice_number: &str, invoice: &RenderedInvoice) -> Vec<Attached> {
+    let name = safe_for_files(invoice_number);
+    let file = |ending: &str, content_type, bytes: &[u8]| Attached {
+        file_name: format!("{name}.{ending}"),
+        content_type,
+        bytes: bytes.to_vec(),
+    };
+    let pdf = file("pdf", "application/pdf", &invoice.pdf);
+    let xml = invoice.xml_beside().map(|xml| file("xml", "application/xml", xml));
+    [pdf].into_iter().chain(xml).collect()
 }

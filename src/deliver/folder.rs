@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::domain::message::Attempt;
-use crate::mail::{FolderTransport, MailError};
+use crate::mail::FolderTransport;
 use crate::store::outbox::{ClaimedMail, Expired};
 
 use super::compose::{Composer, Waiting};
@@ -39,7 +39,7 @@ fn write_batch(
     folder: &FolderTransport,
     batch: Vec<Waiting>,
 ) -> (Vec<(ClaimedMail, Attempt)>, Option<String>) {
-    let mut stopped = folder.prepare().err().map(|error| error.to_string());
+    let mut stopped = composer.fault.clone().or_else(|| folder.prepare().err().map(|error| error.to_string()));
     let mut attempts = Vec::with_capacity(batch.len());
     for waiting in batch {
         if let Some(reason) = &stopped {
@@ -48,10 +48,11 @@ fn write_batch(
         }
         let (mail, message) = composer.compose(waiting);
         let written = message.map(|message| folder.send(&message.outgoing()));
-        if let Ok(Err(MailError::Transport(reason))) = &written {
+        let attempt = written.map_or_else(|untried| untried, attempt);
+        if let Attempt::Released(reason) = &attempt {
             stopped = Some(reason.clone());
         }
-        attempts.push((mail, written.map_or_else(|untried| untried, attempt)));
+        attempts.push((mail, attempt));
     }
     if let Err(error) = folder.flush() {
         // What was written may not last: all of it is to be written again.

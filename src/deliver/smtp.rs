@@ -115,14 +115,22 @@ impl Shared {
             Err(MailError::Late(_)) => return,
         };
         if *breaks >= BREAKS_MAX || matches!(sent, Err(MailError::Transport(_))) {
-            self.stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.clone());
+            self.stop(why);
         }
+    }
+
+    /// Ends the delivery; the first reason counts.
+    fn stop(&self, why: &str) {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.to_owned());
     }
 }
 
 /// One connection: claims, renders and sends until nothing is due or nothing can go out.
 async fn work(pass: &Pass<'_>, shared: &Shared, outcomes: mpsc::Sender<Outcome>) -> anyhow::Result<()> {
     let composer = Arc::new(Composer::new(pass.settings)?);
+    if let Some(why) = &composer.fault {
+        shared.stop(why);
+    }
     let mut conversation = shared.server.conversation();
     while shared.stopped().is_none() {
         // By the machine's own count and from before the claim, so that no clock that is set can stretch it.
@@ -134,7 +142,12 @@ async fn work(pass: &Pass<'_>, shared: &Shared, outcomes: mpsc::Sender<Outcome>)
         let mut messages = render_ahead(&composer, claimed);
         while let Some((mail, message)) = messages.recv().await {
             let attempt = match (message, shared.stopped()) {
-                (Err(untried), _) => untried,
+                (Err(untried), _) => {
+                    if let Attempt::Released(why) = &untried {
+                        shared.stop(why);
+                    }
+                    untried
+                }
                 (Ok(_), Some(reason)) => Attempt::Released(reason),
                 (Ok(message), None) => {
                     shared.pace.turn().await;

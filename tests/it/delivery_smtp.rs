@@ -55,7 +55,7 @@ impl Post {
     }
 
     async fn deliver_with(&self, settings: &DeliverySettings) -> DeliveryReport {
-        deliver(&self.world.db.store, settings, &self.world.clock, &mut |_| ()).await.expect("a delivery")
+        deliver(&self.world.db.store, settings, &*self.world.clock, &mut |_| ()).await.expect("a delivery")
     }
 
     fn wait(&self, time: chrono::TimeDelta) {
@@ -125,6 +125,7 @@ fn delivery_settings(server: SmtpSettings) -> DeliverySettings {
         route: Route::Smtp { server, connections: 4, per_minute: 0 },
         from: "billing@shop.example".into(),
         message_id_domain: "bills.example".into(),
+        templates: None,
         redirect_to: None,
         when_unknown: WhenUnknown::Resend,
         chance: || CHANCES - 1,

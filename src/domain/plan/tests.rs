@@ -1,7 +1,9 @@
 //! What the planner decides, rule by rule, without a database.
 
 use super::*;
+use crate::domain::EInvoice;
 use crate::domain::calendar::parse_date;
+use crate::domain::document::Seller;
 use crate::domain::invoice::NumberFormat;
 use crate::domain::message::RecipientLists;
 use crate::domain::rental::RentalStatus;
@@ -33,6 +35,7 @@ fn tenant() -> Tenant {
         catch_up_days: 7,
         max_arrears: 2,
         party_id: "seller".into(),
+        seller: Seller::default(),
     }
 }
 
@@ -45,6 +48,8 @@ fn customer() -> Customer {
         payment_terms_days: None,
         locale: None,
         party_id: "buyer".into(),
+        e_invoice: EInvoice::None,
+        e_invoice_lacks: Vec::new(),
     }
 }
 
