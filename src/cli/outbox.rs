@@ -65,7 +65,7 @@ pub(super) async fn outbox(app: &App, command: OutboxCommand) -> anyhow::Result<
         }
         OutboxCommand::Show { payment, tenant } => {
             let filter = MailFilter { tenant_id: tenant.as_deref(), state: None, payment_id: Some(&payment) };
-            let mails = find(app, filter, 10).await?;
+            let mails = find(app, filter, 100).await?;
             if mails.is_empty() {
                 return Err(Wrong(format!("there is no mail for a payment {payment}")).into());
             }
@@ -176,8 +176,9 @@ async fn retry(app: &App, payment: String, tenant: Option<String>) -> anyhow::Re
     let store = app.store().await?;
     let filter = MailFilter { tenant_id: None, state: None, payment_id: Some(&payment) };
     let mut session = store.read().await?;
-    let having: Vec<String> =
+    let mut having: Vec<String> =
         session.list_mails(filter, None, 100).await?.into_iter().map(|mail| mail.tenant_id).collect();
+    having.dedup();
     session.end().await;
     let tenant_id = one_tenant(tenant.as_deref(), &having, &format!("mail for payment {payment}"))?;
     let (id, now) = (payment.clone(), app.now_micros());

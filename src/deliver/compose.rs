@@ -43,7 +43,7 @@ impl Message {
 pub(super) struct Composer {
     templates: MailTemplates,
     /// Why nothing may go out: a template of the operator's does not work.
-    pub fault: Option<String>,
+    fault: Option<String>,
     renderer: Mutex<InvoiceRenderer>,
     from: String,
     message_id_domain: String,
@@ -72,6 +72,9 @@ impl Composer {
     pub(super) fn compose(&self, waiting: Waiting) -> (ClaimedMail, Result<Message, Attempt>) {
         let Waiting { mail, content, recipients } = waiting;
         let Some(recipient) = mail.recipient.clone() else { return (mail, Err(Attempt::NoRecipient)) };
+        if let Some(why) = &self.fault {
+            return (mail, Err(Attempt::Released(why.clone())));
+        }
         let made = content
             .map_err(MailError::Refused)
             .and_then(|content| self.message(&mail, &recipient, &recipients, &content))

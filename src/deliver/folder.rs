@@ -39,7 +39,7 @@ fn write_batch(
     folder: &FolderTransport,
     batch: Vec<Waiting>,
 ) -> (Vec<(ClaimedMail, Attempt)>, Option<String>) {
-    let mut stopped = composer.fault.clone().or_else(|| folder.prepare().err().map(|error| error.to_string()));
+    let mut stopped = folder.prepare().err().map(|error| error.to_string());
     let mut attempts = Vec::with_capacity(batch.len());
     for waiting in batch {
         if let Some(reason) = &stopped {

@@ -128,9 +128,6 @@ impl Shared {
 /// One connection: claims, renders and sends until nothing is due or nothing can go out.
 async fn work(pass: &Pass<'_>, shared: &Shared, outcomes: mpsc::Sender<Outcome>) -> anyhow::Result<()> {
     let composer = Arc::new(Composer::new(pass.settings)?);
-    if let Some(why) = &composer.fault {
-        shared.stop(why);
-    }
     let mut conversation = shared.server.conversation();
     while shared.stopped().is_none() {
         // By the machine's own count and from before the claim, so that no clock that is set can stretch it.
