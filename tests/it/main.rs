@@ -4,6 +4,7 @@ mod support;
 
 mod api;
 mod architecture;
+mod branding;
 mod cli;
 mod delivery;
 mod edge_cases;
