@@ -8,11 +8,13 @@ mod demo;
 mod group;
 mod import;
 mod invoice;
+mod key;
 mod outbox;
 mod parked;
 mod preview;
 mod run;
 mod runs;
+mod serve;
 mod table;
 mod tenant;
 mod verify;
@@ -20,6 +22,7 @@ mod verify;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use chrono::NaiveDate;
@@ -27,6 +30,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::change::By;
 use crate::clock::{self, Clock};
 use crate::config::{Config, LogFormat, Overrides};
 use crate::domain::calendar::parse_date;
@@ -114,12 +118,17 @@ enum Command {
     /// Past runs and their reports
     #[command(subcommand)]
     Runs(runs::RunsCommand),
-    /// Billing groups: list, show, delete
+    /// Billing groups: list, show, create, update, delete
     #[command(subcommand)]
     Group(group::GroupCommand),
     /// Tenants and their settings
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Keys of the API: create, list, revoke
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Serve the HTTP API
+    Serve(serve::ServeArgs),
     /// The configuration: check it, or print the commented default
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -163,6 +172,10 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
     let app = App { config, clock, by: who() };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
+        // A server ends in order when it is told to.
+        if let Command::Serve(args) = cli.command {
+            return serve::serve(&app, args).await;
+        }
         tokio::select! {
             result = command(&app, cli.command) => result,
             () = told_to_stop() => anyhow::bail!(
@@ -194,6 +207,8 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Preview(args) => preview::show(app, args).await,
         Command::Runs(command) => runs::runs(app, command).await,
         Command::Group(command) => group::group(app, command).await,
+        Command::Key(command) => key::key(app, command).await,
+        Command::Serve(args) => serve::serve(app, args).await,
         Command::Tenant(command) => tenant::tenant(app, command).await,
         Command::Config(command) => config::config(app, command).await,
     }
@@ -220,7 +235,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// What every command needs.
 pub(crate) struct App {
     pub config: Config,
-    pub clock: Box<dyn Clock + Send + Sync>,
+    pub clock: Arc<dyn Clock>,
     /// Who started the program, for the records of runs and decisions.
     pub by: String,
 }
@@ -241,6 +256,11 @@ impl App {
                 Ok(None)
             }
         }
+    }
+
+    /// Who changes something of a tenant, for the record.
+    pub fn by(&self, tenant_id: String) -> By {
+        By { tenant_id, actor: "cli".to_owned(), now: self.clock.now() }
     }
 
     /// Now, as the databases keep it.

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use anyhow::{Context, anyhow};
@@ -69,16 +70,16 @@ fn whole_micros(now: DateTime<Utc>) -> DateTime<Utc> {
 const TEST_NOW: &str = "BILLDAY_TEST_NOW";
 
 /// The clock that the program runs by: the machine's, unless a test says otherwise.
-pub fn from_environment() -> anyhow::Result<Box<dyn Clock + Send + Sync>> {
+pub fn from_environment() -> anyhow::Result<Arc<dyn Clock>> {
     from_value(env::var_os(TEST_NOW))
 }
 
-fn from_value(value: Option<OsString>) -> anyhow::Result<Box<dyn Clock + Send + Sync>> {
-    let Some(value) = value else { return Ok(Box::new(SystemClock)) };
+fn from_value(value: Option<OsString>) -> anyhow::Result<Arc<dyn Clock>> {
+    let Some(value) = value else { return Ok(Arc::new(SystemClock)) };
     let text = value.to_str().ok_or_else(|| anyhow!("{TEST_NOW} is not UTF-8"))?;
     let instant = DateTime::parse_from_rfc3339(text)
         .with_context(|| format!("{TEST_NOW} should be an instant like 2026-01-31T06:00:00Z, not {text:?}"))?;
-    Ok(Box::new(FixedClock::at(instant.to_utc())))
+    Ok(Arc::new(FixedClock::at(instant.to_utc())))
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub struct Config {
     pub log: Log,
     pub mail: Mail,
     pub run: Run,
+    pub api: Api,
 }
 
 /// Where the ledger is.
@@ -64,6 +65,15 @@ pub struct Mail {
 pub struct Run {
     /// Rentals that one transaction holds at most; a group is never split.
     pub batch_rentals: u32,
+}
+
+/// How the HTTP API serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Api {
+    /// Something in front of it encrypts what leaves the machine.
+    pub behind_proxy: bool,
+    /// For one key; 0 sets no limit.
+    pub requests_per_minute: u32,
 }
 
 /// The shape of log lines.
@@ -286,7 +296,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 9] = [
+const KEYS: [Key; 11] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -296,6 +306,8 @@ const KEYS: [Key; 9] = [
     Key { name: "mail.from", secret: false, set: |c, v| put(&mut c.mail.from, v.address()) },
     Key { name: "mail.messageIdDomain", secret: false, set: |c, v| put(&mut c.mail.message_id_domain, v.domain()) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
+    Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },
+    Key { name: "api.requestsPerMinute", secret: false, set: |c, v| put(&mut c.api.requests_per_minute, v.whole(0, 1_000_000)) },
 ];
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
@@ -538,6 +550,14 @@ impl<'a> Value<'a> {
             .ok_or_else(|| format!("should be a whole number from {least} to {most}"))
     }
 
+    fn flag(self) -> Result<bool, String> {
+        let flag = match self {
+            Self::Text(text) => text.parse().ok(),
+            Self::Toml(value) => value.get_ref().as_bool(),
+        };
+        flag.ok_or_else(|| "should be true or false".to_owned())
+    }
+
     fn word<T>(self, words: &[&str], parse: fn(&str) -> Option<T>) -> Result<T, String> {
         let should_be: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
         let should_be = should_be.join(" or ");
@@ -650,7 +670,8 @@ mod tests {
         // From a start where everything differs, so that a key that sets nothing shows.
         let other = load(
             "database = {url = 'sqlite://x', connections = 9}\nlog = {format = 'json', level = 'off'}\nrun = {batchRentals = 7}\n\
-             mail = {transport = 'none', folder = 'x', from = 'x@y', messageIdDomain = 'x'}",
+             mail = {transport = 'none', folder = 'x', from = 'x@y', messageIdDomain = 'x'}\n\
+             api = {behindProxy = true, requestsPerMinute = 7}",
             &[],
         );
         let mut reading = Reading { config: other.unwrap(), problems: Vec::new() };
@@ -718,6 +739,9 @@ mod tests {
             for wrong in
                 ["1.5", "true", "[]", "2026-01-31", "{a = 1}", "-1", "99999999999999999999", "''", "\"\\u0000\""]
             {
+                if key.name == "api.behindProxy" && wrong == "true" {
+                    continue;
+                }
                 let text = problem(&format!("{} = {wrong}", key.name), &[]);
                 assert!(text.starts_with(&format!("billday.toml:1: {}: should be ", key.name)), "{text}");
             }

@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! level 4   cli
-//! level 2   run    deliver    import    preview
-//! level 1   store  render  mail  clock  config  telemetry
+//! level 3   api
+//! level 2   run    deliver    import    preview    change
+//! level 1   store  render  mail  clock  config  telemetry  input
 //! level 0   domain
 //! ```
 
@@ -16,14 +17,18 @@ pub mod domain;
 
 pub mod clock;
 pub mod config;
+pub mod input;
 pub mod mail;
 pub mod render;
 pub mod store;
 pub mod telemetry;
 
+pub mod change;
 pub mod deliver;
 pub mod import;
 pub mod preview;
 pub mod run;
+
+pub mod api;
 
 pub mod cli;

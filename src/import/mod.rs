@@ -16,7 +16,6 @@ mod read;
 mod record;
 mod report;
 mod source;
-mod value;
 mod wording;
 
 use std::collections::HashMap;
@@ -28,6 +27,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
 use crate::domain::Currency;
+use crate::input::value::short;
 use crate::store::import::{
     CustomerContent, Finding, Findings, GroupContent, ImportCall, Incoming, PaymentContent, Rejected, RentalContent,
     TenantContent, Written,
@@ -83,7 +83,7 @@ impl Kind {
     /// A record of this kind as messages name it; one without an id by its kind alone.
     fn record(self, id: Option<&str>) -> String {
         match id {
-            Some(id) => format!("{} '{}'", self.singular(), value::short(id)),
+            Some(id) => format!("{} '{}'", self.singular(), short(id)),
             None => self.singular().to_owned(),
         }
     }

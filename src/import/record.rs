@@ -20,7 +20,7 @@ use crate::store::import::{
 use super::Kind;
 use super::fields::{Fault, Fields};
 use super::payment::payment_content;
-use super::value::{Object, Value, get, repeated_key};
+use crate::input::value::{Object, Value, get, repeated_key};
 
 /// A tenant's zone and currency: its records cannot be read without them.
 #[derive(Debug, Clone, Copy)]

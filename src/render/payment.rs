@@ -175,6 +175,11 @@ pub fn amount(currency: Currency, minor: i64) -> Number {
     number(&currency.format(minor))
 }
 
+/// The same of a sum, which may be wider than any one amount.
+pub fn amount_sum(currency: Currency, minor: i128) -> Number {
+    number(&currency.format_sum(minor))
+}
+
 /// A JSON number that keeps the text of a decimal, trailing zeros included.
 fn number(decimal: &str) -> Number {
     decimal.parse().expect("a formatted decimal is a JSON number")

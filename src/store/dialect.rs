@@ -20,6 +20,11 @@ pub(crate) trait Dialect: Database {
     /// Differs: PostgreSQL takes a list of keys as one array; SQLite has no arrays and takes them as one JSON text.
     const KEYS: &'static str;
 
+    /// Ends a `select` whose rows nobody else may change before this transaction ends.
+    ///
+    /// Differs: SQLite has one writer, and so no such words.
+    const FOR_UPDATE: &'static str;
+
     /// Takes mails that are due, or whose lease ran out, at `$1`: until `$2`, at most `$3` of them.
     ///
     /// Differs: on PostgreSQL several processes claim at once, and each skips what another is just taking; the list is made
@@ -100,6 +105,7 @@ pub(crate) mod from_json {
 impl Dialect for Sqlite {
     const HAS_TABLE: &'static str = "select exists(select 1 from sqlite_schema where type = 'table' and name = $1)";
     const KEYS: &'static str = "(select value from json_each($1))";
+    const FOR_UPDATE: &'static str = "";
     const CLAIM_MAILS: &'static str = "update outbox set state = 'sending', fence = fence + 1, lease_until = $2
          where (tenant_id, payment_id, kind) in (
              select tenant_id, payment_id, kind from outbox
@@ -135,6 +141,7 @@ impl Dialect for Sqlite {
 impl Dialect for Postgres {
     const HAS_TABLE: &'static str = "select to_regclass($1) is not null";
     const KEYS: &'static str = "(select unnest($1::text[]))";
+    const FOR_UPDATE: &'static str = "for update";
     const CLAIM_MAILS: &'static str = "with due as materialized (
              select tenant_id, payment_id, kind from outbox
              where state in ('pending', 'sending') and next_at <= $1 and (state = 'pending' or lease_until <= $1)
@@ -175,7 +182,7 @@ where
     sqlx::query::<DB>(AssertSqlSafe(DB::packed(sql, &T::packed())))
 }
 
-/// As [`packed`], with the list of keys of [`with_keys`].
+/// As [`packed`], with the list of keys of [`with_keys`]; `$lock` at its end locks the rows.
 pub(crate) fn packed_with_keys<'q, DB: Dialect, T: Packed>(
     sql: &'static str,
     keys: &[String],
@@ -183,8 +190,13 @@ pub(crate) fn packed_with_keys<'q, DB: Dialect, T: Packed>(
 where
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
-    let sql = DB::packed(sql, &T::packed()).replace("$keys", DB::KEYS);
+    let sql = DB::packed(sql, &T::packed()).replace("$keys", DB::KEYS).replace("$lock", DB::FOR_UPDATE);
     sqlx::query::<DB>(AssertSqlSafe(sql)).bind(DB::keys(keys))
+}
+
+/// A statement in which `$lock` stands for the words that lock the rows it selects.
+pub(crate) fn locking<DB: Dialect>(sql: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql.replace("$lock", DB::FOR_UPDATE))
 }
 
 pub(crate) fn has_table<DB: Dialect>() -> &'static str {

@@ -13,14 +13,18 @@ mod party;
 mod row;
 
 pub mod arrears;
+pub mod audit;
 pub mod due;
 pub mod groups;
 pub mod import;
 pub mod invoices;
+pub mod keys;
 pub mod ledger;
 pub mod outbox;
+pub mod page;
 pub mod parked;
 pub mod payments;
+pub mod replay;
 pub mod runs;
 pub mod tenants;
 pub mod verify;
@@ -337,10 +341,12 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
+    (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
+    (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
 ];
 
 /// The schema that this program works with: the number of its last migration.

@@ -7,6 +7,21 @@ use super::row::TenantRow;
 use super::{Result, Session, on};
 
 impl Session {
+    /// One tenant; one whose settings cannot be read stands as the record that is wrong.
+    pub async fn find_tenant(&mut self, tenant_id: &str) -> Result<Option<Result<Tenant, BadRecord>>> {
+        let row: Option<TenantRow> = on!(self, |conn| sqlx::query_as::<Db, TenantRow>(
+            "select tenant_id, name, currency, time_zone, locale, billing_fixed_day, contract_end, bill_from,
+                    payment_terms_days, tax_mode, tax_rate_ppm, invoice_number_format, first_invoice_number,
+                    catch_up_days, max_arrears, party_id
+             from tenants
+             where tenant_id = $1"
+        )
+        .bind(tenant_id)
+        .fetch_optional(conn)
+        .await?);
+        Ok(row.map(Tenant::try_from))
+    }
+
     /// All tenants, ordered by id; one whose settings cannot be read stands as the record that is wrong.
     pub async fn list_tenants(&mut self) -> Result<Vec<(String, Result<Tenant, BadRecord>)>> {
         let rows: Vec<TenantRow> = on!(self, |conn| sqlx::query_as::<Db, TenantRow>(
