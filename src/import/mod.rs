@@ -413,7 +413,7 @@ impl<'a> Reader<'a> {
             Record::Tenant(record) => {
                 // A logo weighs as much as many members do.
                 self.parts += record.content.logo_file.as_ref().map_or(0, |file| file.bytes.len() / 1_000);
-                self.tenants.push(record);
+                self.tenants.push(*record);
             }
             Record::Customer(record) => self.customers.push(record),
             Record::Rental(record) => self.rentals.push(record),
