@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::render::invoice::check_logo;
-use crate::store::assets::sha256_of;
+use crate::domain::document::sha256_of;
 use crate::store::import::Picture;
 
 use super::fields::Fields;

@@ -15,6 +15,7 @@ mod row;
 pub mod arrears;
 pub mod assets;
 pub mod audit;
+pub mod documents;
 pub mod due;
 pub mod groups;
 pub mod import;
@@ -345,6 +346,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (3, "keep_looks", include_str!("../../migrations/sqlite/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
+    (8, "keep_documents", include_str!("../../migrations/sqlite/0008_keep_documents.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
@@ -352,6 +354,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (3, "keep_looks", include_str!("../../migrations/postgres/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
+    (8, "keep_documents", include_str!("../../migrations/postgres/0008_keep_documents.sql")),
 ];
 
 /// The schema that this program works with: the number of its last migration.

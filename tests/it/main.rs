@@ -8,6 +8,7 @@ mod branding;
 mod cli;
 mod delivery;
 mod delivery_smtp;
+mod documents;
 mod edge_cases;
 mod faults;
 mod import;
