@@ -14,6 +14,7 @@ mod row;
 
 pub mod arrears;
 pub mod audit;
+pub mod customers;
 pub mod due;
 pub mod groups;
 pub mod import;
@@ -24,6 +25,7 @@ pub mod outbox;
 pub mod page;
 pub mod parked;
 pub mod payments;
+pub mod rentals;
 pub mod replay;
 pub mod runs;
 pub mod tenants;
@@ -342,11 +344,21 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
+    (
+        7,
+        "serve_payments_customers_rentals",
+        include_str!("../../migrations/sqlite/0007_serve_payments_customers_rentals.sql"),
+    ),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
+    (
+        7,
+        "serve_payments_customers_rentals",
+        include_str!("../../migrations/postgres/0007_serve_payments_customers_rentals.sql"),
+    ),
 ];
 
 /// The schema that this program works with: the number of its last migration.
