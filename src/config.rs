@@ -58,6 +58,8 @@ pub struct Mail {
     pub folder: PathBuf,
     pub from: String,
     pub message_id_domain: String,
+    /// The folder of the operator's own templates; it need not be there.
+    pub templates: PathBuf,
 }
 
 /// How a run works.
@@ -115,6 +117,7 @@ impl Default for Mail {
             folder: "mail".into(),
             from: "invoices@localhost".into(),
             message_id_domain: "billday.invalid".into(),
+            templates: "templates".into(),
         }
     }
 }
@@ -296,7 +299,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 11] = [
+const KEYS: [Key; 12] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -305,6 +308,7 @@ const KEYS: [Key; 11] = [
     Key { name: "mail.folder", secret: false, set: |c, v| put(&mut c.mail.folder, v.path()) },
     Key { name: "mail.from", secret: false, set: |c, v| put(&mut c.mail.from, v.address()) },
     Key { name: "mail.messageIdDomain", secret: false, set: |c, v| put(&mut c.mail.message_id_domain, v.domain()) },
+    Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path()) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
     Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },
     Key { name: "api.requestsPerMinute", secret: false, set: |c, v| put(&mut c.api.requests_per_minute, v.whole(0, 1_000_000)) },

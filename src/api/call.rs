@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::RequestPartsExt as _;
 use axum::body::{Body, Bytes};
@@ -25,8 +25,6 @@ use super::{Api, Route, Takes};
 
 /// The largest body that is read.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long a request may take from its head to its answer.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -163,8 +161,9 @@ async fn work(
     request: Request,
     known: Arc<OnceLock<Caller>>,
 ) -> Result<Answer, ApiError> {
-    let deadline = tokio::time::Instant::now() + ANSWERED_WITHIN;
-    let late = |_| ApiError::unavailable(format!("not answered within {} s", ANSWERED_WITHIN.as_secs()));
+    let deadline = tokio::time::Instant::now() + api.limits.answered_within;
+    let answered_within = api.limits.answered_within;
+    let late = |_| ApiError::unavailable(format!("not answered within {answered_within:?}"));
     let (mut parts, body) = request.into_parts();
     let admitted = async {
         let permit = api.in_flight.clone().acquire_owned().await;

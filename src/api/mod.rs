@@ -25,6 +25,7 @@ mod server;
 mod subscriptions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::Method;
@@ -164,14 +165,46 @@ pub(crate) enum Versions {
 pub struct Settings {
     /// Requests that one key may make in a minute; `None` for as many as it likes.
     pub requests_per_minute: Option<u32>,
+    pub limits: Limits,
+}
+
+/// What no client may exceed, so that none can keep others from being served.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time; others wait to be accepted.
+    pub connections: usize,
+    /// Requests that are worked on at a time; others wait for one of these.
+    pub in_flight: usize,
+    /// How long a request's head may take, and how long a connection may be idle between two requests.
+    pub head_within: Duration,
+    /// How long a request may take from its head to its answer.
+    pub answered_within: Duration,
+    /// How long a client may take no byte of an answer that waits for it.
+    pub taken_within: Duration,
+    /// How long requests may take to end when the server ends.
+    pub drained_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            in_flight: 64,
+            head_within: Duration::from_secs(10),
+            answered_within: Duration::from_secs(30),
+            taken_within: Duration::from_secs(30),
+            drained_within: Duration::from_secs(10),
+        }
+    }
 }
 
 /// What all requests share.
 pub struct Api {
     store: Store,
     clock: Arc<dyn Clock>,
+    limits: Limits,
     limiter: Option<Limiter>,
-    /// Requests that are worked on at a time.
+    /// Requests that are worked on.
     in_flight: Arc<Semaphore>,
     /// Held by the one check that tries whether the database can be written.
     probe: Arc<Semaphore>,
@@ -179,17 +212,15 @@ pub struct Api {
     docs: String,
 }
 
-/// Requests that are worked on at a time; others wait for one of these.
-const IN_FLIGHT_MAX: usize = 64;
-
 impl Api {
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
         let document = openapi::document();
         Arc::new(Self {
             store,
             clock,
+            limits: settings.limits,
             limiter: settings.requests_per_minute.map(Limiter::new),
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+            in_flight: Arc::new(Semaphore::new(settings.limits.in_flight)),
             probe: Arc::new(Semaphore::new(1)),
             docs: docs::page(&document),
             openapi: document.to_string(),

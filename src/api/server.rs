@@ -16,25 +16,18 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
-use super::{Api, router};
+use super::{Api, Limits, router};
 
-/// Connections at a time; others wait to be accepted.
-const CONNECTIONS_MAX: usize = 512;
-/// How long a request's head may take, and how long a connection may be idle between two requests.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long a client may take no byte of an answer that waits for it.
-const TAKEN_WITHIN: Duration = Duration::from_secs(30);
-/// How long requests may take to end when the server ends.
-const DRAINED_WITHIN: Duration = Duration::from_secs(10);
 /// The most that the head of a request may hold.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Serves the API until `shutdown`; then takes no more, and lets requests that have begun end within ten seconds.
+/// Serves the API until `shutdown`; then takes no more, and lets requests that have begun end for a while.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: impl Future<Output = ()>) {
     let router = router(&api);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let limits = api.limits;
+    let connections = Arc::new(Semaphore::new(limits.connections));
     let (ending, ended) = watch::channel(false);
     tokio::pin!(shutdown);
     loop {
@@ -48,7 +41,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: impl Future<O
         };
         match accepted {
             Ok((stream, _)) => {
-                let served = connection(stream, router.clone(), ended.clone());
+                let served = connection(stream, router.clone(), limits, ended.clone());
                 tokio::spawn(async move {
                     served.await;
                     drop(permit);
@@ -63,18 +56,18 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: impl Future<O
     }
     drop(listener);
     let _ = ending.send(true);
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    if tokio::time::timeout(DRAINED_WITHIN, connections.acquire_many(all)).await.is_err() {
-        tracing::warn!("requests were cut off that had not ended within {} s", DRAINED_WITHIN.as_secs());
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    if tokio::time::timeout(limits.drained_within, connections.acquire_many(all)).await.is_err() {
+        tracing::warn!("requests were cut off that had not ended within {:?}", limits.drained_within);
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut ending: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, router: Router, limits: Limits, mut ending: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Impatient::new(stream));
+    let io = TokioIo::new(Impatient { stream, taken_within: limits.taken_within, waiting: None });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .header_read_timeout(limits.head_within)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(io, TowerToHyperService::new(router));
     tokio::pin!(connection);
@@ -83,28 +76,25 @@ async fn connection(stream: TcpStream, router: Router, mut ending: watch::Receiv
         _ = connection.as_mut() => return,
         _ = ending.wait_for(|ending| *ending) => connection.as_mut().graceful_shutdown(),
     }
-    let _ = tokio::time::timeout(DRAINED_WITHIN, connection).await;
+    let _ = tokio::time::timeout(limits.drained_within, connection).await;
 }
 
 /// A stream that gives up on a client which does not take what is written to it.
 struct Impatient {
     stream: TcpStream,
+    taken_within: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, waiting: None }
-    }
-
     fn wait<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.waiting = None;
             return written;
         }
-        let waiting =
-            self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + TAKEN_WITHIN)));
+        let taken_within = self.taken_within;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(taken_within)));
         match waiting.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,

@@ -97,6 +97,8 @@ fn tenants(date: NaiveDate) -> Vec<Value> {
             "paymentTermsDays": 14, "billFrom": bill_from, "vatId": "DE123456789", "contactName": "Buchhaltung", "phone": "+49 40 1234567",
             "email": "billing@nordlicht.example",
             "iban": "DE89370400440532013000", "bic": "COBADEFFXXX", "invoiceNumberFormat": "NL-{year}-{seq:05}",
+            "accentColor": "#0b7a75",
+            "footer": "Managing directors: Jana Petersen, Tom Brandt\nHamburg local court, HRB 123456",
             "address": {"contactName": "Buchhaltung", "streetAddress": "Speicherstraße 12", "postalCode": "20457",
                         "city": "Hamburg", "country": "DE"},
         }),

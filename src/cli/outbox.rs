@@ -88,6 +88,7 @@ pub(super) async fn send_waiting(app: &App, store: &Store) -> anyhow::Result<Del
         folder: (mail.transport == MailTransport::Folder).then(|| mail.folder.clone()),
         from: mail.from.clone(),
         message_id_domain: mail.message_id_domain.clone(),
+        templates: Some(mail.templates.clone()),
     };
     let report = deliver(store, &settings, &*app.clock, &mut |_| ()).await?;
     if let Some(why) = &report.stopped {

@@ -41,5 +41,6 @@ pub(super) async fn listen(app: &App, address: SocketAddr) -> anyhow::Result<Tcp
 }
 
 pub(super) fn settings(app: &App) -> Settings {
-    Settings { requests_per_minute: Some(app.config.api.requests_per_minute).filter(|limit| *limit > 0) }
+    let requests_per_minute = Some(app.config.api.requests_per_minute).filter(|limit| *limit > 0);
+    Settings { requests_per_minute, ..Settings::default() }
 }

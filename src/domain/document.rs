@@ -2,6 +2,7 @@
 
 use chrono::NaiveDate;
 
+use super::brand::Brand;
 use super::calendar::BillingPeriod;
 use super::e_invoice::EInvoice;
 use super::money::Currency;
@@ -101,6 +102,7 @@ pub struct Seller {
     pub electronic_address: Option<String>,
     pub iban: Option<String>,
     pub bic: Option<String>,
+    pub brand: Brand,
 }
 
 /// Who gets the invoice, as it was when the invoice was made.

@@ -4,6 +4,7 @@
 
 pub mod plan;
 
+pub mod brand;
 pub mod calendar;
 pub mod customer;
 pub mod document;

@@ -1,10 +1,12 @@
 //! From a record's fields to what the store writes, kind by kind, with the defaults of the interface.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
+use crate::domain::brand::Colour;
 use crate::domain::calendar::local_date;
 use crate::domain::customer::{CustomerStatus, CustomerType};
 use crate::domain::e_invoice::{EInvoice, ElectronicAddress};
@@ -19,8 +21,9 @@ use crate::store::import::{
 
 use super::Kind;
 use super::fields::{Fault, Fields};
+use super::logo;
 use super::payment::payment_content;
-use crate::input::value::{Object, Value, get, repeated_key};
+use crate::input::value::{Object, Value, get, repeated_key, short};
 
 /// A tenant's zone and currency: its records cannot be read without them.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +37,8 @@ pub(super) struct Context<'a> {
     pub now: DateTime<Utc>,
     /// The tenant of records that name none.
     pub tenant: Option<&'a str>,
+    /// The folder of the file that is being read: what a record names is beside it.
+    pub folder: PathBuf,
     /// All tenants, stored and in this call. `None`: its own record is bad, so that nothing can be said about others.
     pub tenants: HashMap<String, Option<Basics>>,
 }
@@ -83,7 +88,9 @@ pub(super) fn read_record(
     let (created_at, updated_at) = (fields.record_time("createdAt", zone), fields.record_time("updatedAt", zone));
     let frame = Frame { tenant_id: tenant_id.clone(), id: id.clone(), place, created_at, updated_at };
     let record = match (kind, basics) {
-        (Kind::Tenant, _) => Some(Record::Tenant(frame.around(tenant_content(&mut fields, context.now)))),
+        (Kind::Tenant, _) => {
+            Some(Record::Tenant(frame.around(tenant_content(&mut fields, context.now, &context.folder))))
+        }
         (Kind::Customer, _) => Some(Record::Customer(frame.around(customer_content(&mut fields)))),
         (Kind::Group, _) => Some(Record::Group(frame.around(group_content(&mut fields)))),
         (Kind::Rental, Some(basics)) => Some(Record::Rental(frame.around(rental_content(&mut fields, basics)))),
@@ -127,7 +134,7 @@ impl Frame {
     }
 }
 
-fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent {
+fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>, folder: &Path) -> TenantContent {
     let zone = fields.time_zone("timeZone");
     let currency = fields.currency("currency");
     let text_of = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
@@ -140,6 +147,7 @@ fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent 
     if proration.as_deref() == Some("daily") {
         fields.fault("proration", "'daily' is not offered yet: only 'none' (whole months) is");
     }
+    let (logo, logo_file) = logo::read(fields, folder);
     TenantContent {
         name: fields.required_text("name"),
         time_zone: required_by_name(fields, "timeZone", zone.map(|zone| zone.name())),
@@ -169,6 +177,10 @@ fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent 
         electronic_address: electronic_address(fields),
         iban: fields.text("iban"),
         bic: fields.text("bic"),
+        logo,
+        logo_file,
+        accent_color: accent_color(fields),
+        footer: footer(fields),
     }
 }
 
@@ -215,6 +227,26 @@ fn run_at(fields: &mut Fields<'_>) -> String {
         fields.fault("runAt", format!("'{text}' is not a time of day such as 06:00"));
     }
     text
+}
+
+fn accent_color(fields: &mut Fields<'_>) -> Option<String> {
+    let text = fields.text("accentColor")?;
+    let colour = Colour::parse(&text);
+    if colour.is_none() {
+        fields.fault("accentColor", format!("'{}' is not a colour such as #1b5e9c", short(&text)));
+    }
+    colour.map(|colour| colour.to_string())
+}
+
+/// A few lines of small print.
+fn footer(fields: &mut Fields<'_>) -> Option<String> {
+    const LINES_MAX: usize = 6;
+    const LENGTH_MAX: usize = 200;
+    let text = fields.notes("footer")?;
+    if text.lines().count() > LINES_MAX || text.lines().any(|line| line.chars().count() > LENGTH_MAX) {
+        fields.fault("footer", format!("is too long: {LINES_MAX} lines of {LENGTH_MAX} characters are the most"));
+    }
+    Some(text)
 }
 
 fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {

@@ -65,6 +65,12 @@ pub fn meant<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> String {
         .map_or_else(String::new, |name| format!(" (there is '{}': did you mean {wanted}?)", short(name)))
 }
 
+/// The known name most like another; empty if none is known.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    let plain = |name: &str| name.chars().take(100).flat_map(char::to_lowercase).collect::<String>();
+    known.min_by_key(|known| strsim::damerau_levenshtein(&plain(known), &plain(name))).unwrap_or_default()
+}
+
 /// The name most like `wanted`: but for case and separators the same, or one or two letters off in a long one.
 fn near_miss<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> Option<&'a str> {
     /// A name of the public API that is like another one.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use chrono::NaiveDate;
 use sqlx::FromRow;
 
+use crate::domain::brand::Logo;
 use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
 use crate::domain::payment::PaymentStatus;
 use crate::domain::{BillingPeriod, Currency, TaxTreatment};
@@ -51,10 +52,12 @@ impl Session {
         let json = serde_json::to_string(keys).context("cannot list payments")?;
         let mut payments = self.invoice_payments(&json).await?;
         let mut lines = self.invoice_lines(&json).await?;
+        let wanted = payments.values().filter_map(|payment| logo_of(&payment.tenant_id, &payment.seller));
+        let logos = self.logos(wanted.collect()).await?;
         let documents = keys.iter().map(|(tenant_id, payment_id)| {
             let key = ((*tenant_id).to_owned(), (*payment_id).to_owned());
             let payment = payments.remove(&key).ok_or_else(|| format!("the payment {payment_id} is missing"))?;
-            payment.into_document(lines.remove(&key).unwrap_or_default())
+            payment.into_document(lines.remove(&key).unwrap_or_default(), &logos)
         });
         Ok(documents.collect())
     }
@@ -129,12 +132,18 @@ impl Session {
             .fetch_all(conn)
             .await?
         });
-        rows.into_iter().map(PartiesRow::into_parties).collect()
+        let logos = self.logos(rows.iter().filter_map(|row| logo_of(&row.tenant_id, &row.seller)).collect()).await?;
+        rows.into_iter().map(|row| row.into_parties(&logos)).collect()
     }
 }
 
-/// Tenant and payment.
+/// Tenant, and payment or picture.
 type Key = (String, String);
+
+/// Tenant and hash of the logo that a seller's version names.
+fn logo_of(tenant_id: &str, seller: &Option<String>) -> Option<Key> {
+    Some((tenant_id.to_owned(), party::logo(&party::body(seller.as_deref()).ok()?)?))
+}
 
 #[derive(FromRow)]
 struct PaymentRow {
@@ -183,16 +192,21 @@ struct PartiesRow {
 
 impl PaymentRow {
     /// The document, or what in the record keeps it from being written.
-    fn into_document(self, lines: Vec<LineRow>) -> Result<InvoiceDocument, String> {
+    fn into_document(self, lines: Vec<LineRow>, logos: &HashMap<Key, Logo>) -> Result<InvoiceDocument, String> {
         let bad =
             |field: &str, value: &str| format!("the payment {} has no usable {field}: {value:?}", self.payment_id);
         let body =
             |field, text: &Option<String>| party::body(text.as_deref()).map_err(|error| bad(field, &error.to_string()));
         let lines: Result<Vec<InvoiceLine>, String> = lines.into_iter().map(|line| line.into_line(&bad)).collect();
+        let tenant_name = self.tenant_name.as_deref().unwrap_or_default();
+        let mut seller = party::seller(&body("seller", &self.seller)?, tenant_name);
+        if let Some(key) = logo_of(&self.tenant_id, &self.seller) {
+            seller.brand.logo = Some(logos.get(&key).cloned().ok_or_else(|| bad("logo", &key.1))?);
+        }
         Ok(InvoiceDocument {
             issue_date: self.issue_date.ok_or_else(|| bad("issueDate", ""))?,
             due_date: self.due_date,
-            seller: party::seller(&body("seller", &self.seller)?, self.tenant_name.as_deref().unwrap_or_default()),
+            seller,
             buyer: party::buyer(&body("buyer", &self.buyer)?),
             billing_period: BillingPeriod::parse(&self.billing_period)
                 .ok_or_else(|| bad("billingPeriod", &self.billing_period))?,
@@ -231,11 +245,13 @@ impl LineRow {
 }
 
 impl PartiesRow {
-    fn into_parties(self) -> Result<InvoiceParties> {
+    fn into_parties(self, logos: &HashMap<Key, Logo>) -> Result<InvoiceParties> {
         let at = || format!("customer {} of tenant {}", self.customer_id, self.tenant_id);
         let body = |text: &Option<String>| party::body(text.as_deref()).with_context(at);
+        let mut seller = party::seller(&body(&self.seller)?, &self.tenant_name);
+        seller.brand.logo = logo_of(&self.tenant_id, &self.seller).and_then(|key| logos.get(&key).cloned());
         Ok(InvoiceParties {
-            seller: party::seller(&body(&self.seller)?, &self.tenant_name),
+            seller,
             buyer: party::buyer(&body(&self.buyer)?),
             tax_treatment: TaxTreatment::parse(&self.tax_treatment)
                 .with_context(|| format!("unknown taxTreatment {:?} of {}", self.tax_treatment, at()))?,

@@ -13,6 +13,7 @@ mod party;
 mod row;
 
 pub mod arrears;
+pub mod assets;
 pub mod audit;
 pub mod customers;
 pub mod due;
@@ -342,6 +343,7 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
+    (3, "keep_looks_and_documents", include_str!("../../migrations/sqlite/0003_keep_looks_and_documents.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
     (
@@ -352,6 +354,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
+    (3, "keep_looks_and_documents", include_str!("../../migrations/postgres/0003_keep_looks_and_documents.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
     (

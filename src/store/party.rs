@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::domain::EInvoice;
+use crate::domain::brand::{Brand, Colour};
 use crate::domain::document::{Address, AddressParts, Buyer, Seller};
 
 /// A party's version as it is kept; nothing where there is none.
@@ -12,7 +13,12 @@ pub(crate) fn body(text: Option<&str>) -> serde_json::Result<Value> {
     text.map_or(Ok(Value::Null), serde_json::from_str)
 }
 
-/// Reads a seller; one without a name of its own has the tenant's.
+/// The hash of the picture that a seller's version names.
+pub(crate) fn logo(body: &Value) -> Option<String> {
+    text(body, "logo")
+}
+
+/// Reads a seller, without its logo; one without a name of its own has the tenant's.
 pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
     let name = text(body, "legalName").or_else(|| text(body, "name"));
     Seller {
@@ -27,6 +33,11 @@ pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
         electronic_address: text(body, "electronicAddress"),
         iban: text(body, "iban"),
         bic: text(body, "bic"),
+        brand: Brand {
+            logo: None,
+            accent: text(body, "accentColor").as_deref().and_then(Colour::parse),
+            footer: text(body, "footer"),
+        },
     }
 }
 

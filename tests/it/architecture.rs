@@ -16,11 +16,12 @@ const LEVELS: [&[&str]; 5] = [
 ];
 
 /// Libraries with a home: nobody else may name them.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("sqlx", &["store"]),
     ("lettre", &["mail"]),
     ("krilla", &["render"]),
     ("parley", &["render"]),
+    ("usvg", &["render"]),
     ("en16931", &["render"]),
     ("en16931_formats", &["render"]),
     ("axum", &["api"]),

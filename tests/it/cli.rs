@@ -43,7 +43,7 @@ impl Told {
     }
 
     #[track_caller]
-    fn expect(self, status: i32, parts: &[&str]) -> Self {
+    pub fn expect(self, status: i32, parts: &[&str]) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         for part in parts {
             assert!(self.err.contains(part) || self.out.contains(part), "{part:?} is not in {self:?}");

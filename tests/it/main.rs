@@ -2,7 +2,9 @@
 
 mod support;
 
+mod api;
 mod architecture;
+mod branding;
 mod cli;
 mod delivery;
 mod edge_cases;

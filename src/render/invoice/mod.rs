@@ -3,25 +3,33 @@
 //! ```text
 //! InvoiceDocument ──► xml: EN 16931 as CII ─────────────────────┐
 //!        └──────────► layout: blocks on pages ──► page: krilla ─┴─► xmp: marked as Factur-X
+//!                          logo: the seller's picture ─┘
 //! ```
 //!
 //! The same document gives the same bytes, always: nothing here knows the time, and ids come from the payment.
 
 mod layout;
+mod logo;
 mod page;
 mod typeset;
 mod xml;
 mod xmp;
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
 use crate::domain::EInvoice;
+use crate::domain::brand::Logo;
 use crate::domain::document::InvoiceDocument;
 
 use super::words::Words;
 
+use logo::Picture;
+
+pub use logo::check_logo;
 pub use xml::{e_invoice_xml, refusals};
 
 /// An invoice as files.
@@ -44,11 +52,16 @@ impl RenderedInvoice {
 /// Makes invoices; keeps fonts and scratch space from one to the next, so one is enough for many.
 pub struct InvoiceRenderer {
     typesetter: typeset::Typesetter,
+    /// The logos that were drawn, by hash: reading one takes longer than an invoice.
+    logos: HashMap<String, Arc<Picture>>,
 }
+
+/// Logos that are remembered: each may take some megabytes.
+const LOGOS_MAX: usize = 16;
 
 impl InvoiceRenderer {
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { typesetter: typeset::Typesetter::new()? })
+        Ok(Self { typesetter: typeset::Typesetter::new()?, logos: HashMap::new() })
     }
 
     /// The PDF, and the XML that its buyer wants where the document has all that it needs.
@@ -73,8 +86,21 @@ impl InvoiceRenderer {
 
     fn draw(&mut self, document: &InvoiceDocument, xml: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
         let words = Words::of(&document.locale);
-        let pages = layout::lay_out(document, words, &mut self.typesetter);
+        let logo = document.seller.brand.logo.as_ref().map(|logo| self.picture(logo)).transpose()?;
+        let pages = layout::lay_out(document, words, logo, &mut self.typesetter);
         page::write(&pages, document, words, xml, &self.typesetter)
+    }
+
+    fn picture(&mut self, logo: &Logo) -> anyhow::Result<Arc<Picture>> {
+        if let Some(picture) = self.logos.get(&logo.sha256) {
+            return Ok(Arc::clone(picture));
+        }
+        let picture = Arc::new(Picture::read(&logo.bytes).context("the seller's logo cannot be shown")?);
+        if self.logos.len() >= LOGOS_MAX {
+            self.logos.clear();
+        }
+        self.logos.insert(logo.sha256.clone(), Arc::clone(&picture));
+        Ok(picture)
     }
 }
 

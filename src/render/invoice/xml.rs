@@ -280,6 +280,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    use crate::domain::brand::Brand;
     use crate::domain::document::AddressParts;
     use crate::render::said::tests::sample;
 
@@ -484,6 +485,7 @@ mod tests {
             let name = name.unwrap_or_default();
             Seller {
                 name, address, vat_id, tax_number, registration, contact_name, phone, email, electronic_address, iban, bic,
+                brand: Brand::default(),
             }
         }
     }

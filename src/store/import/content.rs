@@ -71,10 +71,25 @@ pub struct TenantContent {
     pub electronic_address: Option<String>,
     pub iban: Option<String>,
     pub bic: Option<String>,
+    /// The SHA-256 of a picture.
+    pub logo: Option<String>,
+    /// That picture where it comes with the record; else it has to be stored already.
+    #[sqlx(skip)]
+    pub logo_file: Option<Picture>,
+    pub accent_color: Option<String>,
+    pub footer: Option<String>,
+}
+
+/// A picture on its way into the database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    pub content_type: &'static str,
+    pub bytes: Vec<u8>,
 }
 
 impl Content for TenantContent {
     fn complete(&mut self, stored: Option<&Self>) {
+        self.logo_file = None;
         let default = self.bill_from_default;
         self.bill_from_default = NaiveDate::default();
         self.bill_from = self.bill_from.or_else(|| stored.and_then(|s| s.bill_from)).or(Some(default));
@@ -102,6 +117,9 @@ impl TenantContent {
                 ("contactName", &self.contact_name),
                 ("phone", &self.phone),
                 ("electronicAddress", &self.electronic_address),
+                ("logo", &self.logo),
+                ("accentColor", &self.accent_color),
+                ("footer", &self.footer),
             ],
         ))
     }

@@ -186,10 +186,15 @@ impl Session {
         call: &ImportCall,
         records: Vec<Incoming<TenantContent>>,
     ) -> Result<Written> {
-        let stored = self.stored_tenants(&records).await?;
+        let ids: Vec<String> = records.iter().map(|r| r.id.clone()).collect();
+        let stored = self.stored_tenants(&ids).await?;
         let with_payments = self.tenants_with_payments(&stored).await?;
-        let Compared { ready, written } =
+        let mut pictures = Vec::new();
+        let Compared { ready, mut written } =
             compare(call, records, &stored, Finding::TenantTwice, |record, before, findings| {
+                if let (Some(sha256), Some(file)) = (&record.content.logo, record.content.logo_file.take()) {
+                    pictures.push((record.id.clone(), sha256.clone(), file));
+                }
                 let Some(before) = before else { return };
                 let found = |detail: Option<String>| Found {
                     place: record.place,
@@ -207,26 +212,48 @@ impl Session {
                     findings.push(Findings::one(Finding::BillFromChanged, finding));
                 }
             });
+        for (tenant_id, sha256, picture) in pictures {
+            self.insert_asset(&tenant_id, &sha256, picture).await?;
+        }
+        for tenant in ready.iter().map(|ready| &ready.record) {
+            if let Some(sha256) = &tenant.content.logo
+                && !self.has_asset(&tenant.id, sha256).await?
+            {
+                let found = Found {
+                    place: tenant.place,
+                    id: tenant.id.clone(),
+                    detail: Some(sha256.clone()),
+                    ..Found::default()
+                };
+                written.findings.push(Findings::one(Finding::LogoUnknown, found));
+            }
+        }
         let parties: Vec<Party> = ready.iter().map(|r| r.record.content.party(&r.record.id)).collect();
         self.insert_parties(&ready, &parties).await?;
         self.upsert_tenants(call, &ready, &parties).await?;
         Ok(written)
     }
 
-    async fn stored_tenants(&mut self, records: &[Incoming<TenantContent>]) -> Result<StoredById<TenantContent>> {
-        let ids: Vec<String> = records.iter().map(|r| r.id.clone()).collect();
+    /// A tenant as a record would bring it in.
+    pub async fn tenant_content(&mut self, tenant_id: &str) -> Result<Option<TenantContent>> {
+        let key = (tenant_id.to_owned(), tenant_id.to_owned());
+        Ok(self.stored_tenants(&[tenant_id.to_owned()]).await?.remove(&key).map(|stored| stored.content))
+    }
+
+    async fn stored_tenants(&mut self, ids: &[String]) -> Result<StoredById<TenantContent>> {
         let rows: Vec<Stored<TenantContent>> = on!(self, |conn| {
             dialect::with_keys_as::<Db, Stored<TenantContent>>(
-            "select tenant_id as id, name, currency, time_zone, locale, billing_fixed_day, contract_end, proration,
+                "select tenant_id as id, name, currency, time_zone, locale, billing_fixed_day, contract_end, proration,
                     bill_from, payment_terms_days, tax_mode, tax_rate_ppm, invoice_number_format,
                     first_invoice_number, catch_up_days, max_arrears, run_at, legal_name, address, vat_id, tax_number,
-                    registration, contact_name, phone, email, electronic_address, iban, bic, created_at, updated_at, changed_at, import_id, import_place
+                    registration, contact_name, phone, email, electronic_address, iban, bic, logo, accent_color, footer,
+                    created_at, updated_at, changed_at, import_id, import_place
              from tenants
              where tenant_id in $keys",
-            &ids
-        )
-        .fetch_all(conn)
-        .await?
+                ids,
+            )
+            .fetch_all(conn)
+            .await?
         });
         Ok(rows.into_iter().map(|row| ((row.id.clone(), row.id.clone()), row)).collect())
     }
@@ -279,6 +306,9 @@ impl Session {
             ("electronic_address", of.text_or_null(|c| &c.electronic_address)),
             ("iban", of.text_or_null(|c| &c.iban)),
             ("bic", of.text_or_null(|c| &c.bic)),
+            ("logo", of.text_or_null(|c| &c.logo)),
+            ("accent_color", of.text_or_null(|c| &c.accent_color)),
+            ("footer", of.text_or_null(|c| &c.footer)),
             ("party_id", Column::Text(parties.iter().map(|p| p.party_id.as_str()).collect())),
             of.changed_at(),
         ];
@@ -300,6 +330,7 @@ impl Session {
                            registration = excluded.registration, contact_name = excluded.contact_name,
                            phone = excluded.phone, email = excluded.email,
                            electronic_address = excluded.electronic_address, iban = excluded.iban, bic = excluded.bic,
+                           logo = excluded.logo, accent_color = excluded.accent_color, footer = excluded.footer,
                            party_id = excluded.party_id, changed_at = excluded.changed_at,
                            created_at = excluded.created_at, updated_at = excluded.updated_at,
                            import_id = excluded.import_id, import_place = excluded.import_place",
