@@ -150,15 +150,28 @@ fn written(message: &str, view: &CustomerView) -> Answer {
     Answer::ok(&[("success", json(&true)), ("message", json(&message)), ("customerId", id), ("customer", customer)])
 }
 
+fn address_schema() -> Value {
+    let text = schema!({"type": "string"});
+    schema!({
+        "type": "object",
+        "required": ["contactName", "streetAddress", "city", "country"],
+        "properties": {
+            "contactName": text, "company": text, "buildingInfo": text, "streetAddress": text, "locality": text,
+            "city": text, "adminArea": text, "postalCode": {"type": ["string", "null"]}, "country": text,
+        },
+    })
+}
+
 pub(super) fn schemas() -> Vec<(&'static str, Value)> {
     let customer = schema!({"$ref": "#/components/schemas/Customer"});
     let address = schema!({"$ref": "#/components/schemas/Address"});
+    let mut address_or_null = address_schema();
+    address_or_null["type"] = schema!(["object", "null"]);
     let customer_type = schema!({"type": "string", "enum": CustomerType::WORDS});
     let status = schema!({"type": "string", "enum": CustomerStatus::WORDS});
     let text = schema!({"type": "string"});
     let name = schema!({"type": "string", "minLength": 1, "maxLength": 255});
     let ids = schema!({"type": "array", "items": {"type": "string"}});
-    let or_null = |schema: &Value| schema!({"anyOf": [schema, {"type": "null"}]});
     let extra = |schema: Value| {
         let mut schema = schema;
         schema["x-billday-extension"] = true.into();
@@ -193,17 +206,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
         schema
     };
     vec![
-        (
-            "Address",
-            schema!({
-                "type": "object",
-                "required": ["contactName", "streetAddress", "city", "country"],
-                "properties": {
-                    "contactName": text, "company": text, "buildingInfo": text, "streetAddress": text, "locality": text,
-                    "city": text, "adminArea": text, "postalCode": {"type": ["string", "null"]}, "country": text,
-                },
-            }),
-        ),
+        ("Address", address_schema()),
         (
             "Customer",
             with(
@@ -243,7 +246,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                         "company": {"type": ["string", "null"], "maxLength": 255},
                         "phone": {"type": ["string", "null"], "maxLength": 255},
                         "customerType": customer_type, "status": extra(status.clone()),
-                        "billingAddress": or_null(&address), "shippingAddress": or_null(&address),
+                        "billingAddress": address_or_null, "shippingAddress": address_or_null,
                     },
                     "example": {"email": "ap@acme.example", "firstName": "Anna", "lastName": "Smith", "company": "Acme",
                                 "customerType": "business"},
@@ -265,7 +268,7 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
                         "company": {"type": ["string", "null"], "maxLength": 255},
                         "phone": {"type": ["string", "null"], "maxLength": 255},
                         "customerType": customer_type, "status": status,
-                        "billingAddress": or_null(&address), "shippingAddress": or_null(&address),
+                        "billingAddress": address_or_null, "shippingAddress": address_or_null,
                     },
                     "example": {"paymentTermsDays": 30, "billingEmail": "invoices@acme.example"},
                 }),
