@@ -189,6 +189,11 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             }
             fields.insert(field.to_owned(), extra(schema));
         }
+        if sent {
+            for field in ["invoiceRecipients", "invoiceCc"] {
+                fields.insert(field.to_owned(), extra(schema!({"type": "array", "items": {"type": "string"}})));
+            }
+        }
         let words = |words: &[&str]| {
             let mut words: Vec<Value> = words.iter().map(|word| schema!(word)).collect();
             words.extend((!sent).then_some(Value::Null));

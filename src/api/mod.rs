@@ -6,7 +6,7 @@
 //!                                                       changes go through `change`, once ◄────┘
 //! ```
 //!
-//! [`ROUTES`] is the whole API on one screen; the OpenAPI document and the page at `/docs` are made from it.
+//! `ROUTES` is the whole API on one screen; the OpenAPI document and the page at `/docs` are made from it.
 
 mod audit_log;
 mod auth;
@@ -27,10 +27,10 @@ mod subscriptions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::routing::{MethodFilter, get, on};
-use axum::{Router, response::IntoResponse};
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
@@ -245,6 +245,6 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/readyz", open(health::readyz))
         .route("/openapi.json", open(health::openapi))
         .route("/docs", open(health::docs))
-        .fallback(|| async { ApiError::unknown_route().into_response() })
-        .method_not_allowed_fallback(|| async { ApiError::unknown_method().into_response() })
+        .fallback(|| async { ApiError::unknown_route().response(None) })
+        .method_not_allowed_fallback(|| async { ApiError::unknown_method().response(None) })
 }

@@ -72,6 +72,10 @@ pub struct BillingView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billing_email: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub invoice_recipients: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invoice_cc: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub buyer_reference: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registration: Option<String>,
@@ -102,6 +106,8 @@ impl CustomerView {
             tax_treatment: but(content.tax_treatment, TaxTreatment::Standard.as_str()),
             locale: content.locale,
             billing_email: content.billing_email.filter(|email| content.email.as_ref() != Some(email)),
+            invoice_recipients: addresses(content.invoice_recipients),
+            invoice_cc: addresses(content.invoice_cc),
             buyer_reference: content.buyer_reference,
             registration: content.registration,
             e_invoice: but(content.e_invoice, EInvoice::default().as_str()),
@@ -130,6 +136,11 @@ impl CustomerView {
             billing,
         }
     }
+}
+
+/// A stored list of e-mail addresses.
+fn addresses(stored: Option<String>) -> Option<Value> {
+    serde_json::from_str(&stored?).ok()
 }
 
 /// A stored address with the parts that the API always sends; one that was imported as a text stands as its street.
@@ -256,6 +267,8 @@ impl CustomerPatch {
             last_name: self.last_name.clone().or_else(|| before.last_name.clone()),
             billing_email: billing_email.or_else(|| email.clone()),
             email,
+            invoice_recipients: before.invoice_recipients.clone(),
+            invoice_cc: before.invoice_cc.clone(),
             phone: or(&self.phone, &before.phone),
             vat_id: or(&self.vat_id, &before.vat_id),
             registration: or(&self.registration, &before.registration),
@@ -320,6 +333,8 @@ pub async fn create(session: &mut Session, by: &By, new: &CustomerPatch) -> Resu
         last_name: None,
         email: None,
         billing_email: None,
+        invoice_recipients: None,
+        invoice_cc: None,
         phone: None,
         vat_id: None,
         registration: None,

@@ -45,7 +45,7 @@ pub(super) struct Context<'a> {
 
 /// A record that can be written.
 pub(super) enum Record {
-    Tenant(Incoming<TenantContent>),
+    Tenant(Box<Incoming<TenantContent>>),
     Customer(Incoming<CustomerContent>),
     Rental(Incoming<RentalContent>),
     Group(Incoming<GroupContent>),
@@ -89,7 +89,7 @@ pub(super) fn read_record(
     let frame = Frame { tenant_id: tenant_id.clone(), id: id.clone(), place, created_at, updated_at };
     let record = match (kind, basics) {
         (Kind::Tenant, _) => {
-            Some(Record::Tenant(frame.around(tenant_content(&mut fields, context.now, &context.folder))))
+            Some(Record::Tenant(Box::new(frame.around(tenant_content(&mut fields, context.now, &context.folder)))))
         }
         (Kind::Customer, _) => Some(Record::Customer(frame.around(customer_content(&mut fields)))),
         (Kind::Group, _) => Some(Record::Group(frame.around(group_content(&mut fields)))),
@@ -229,6 +229,8 @@ fn run_at(fields: &mut Fields<'_>) -> String {
     text
 }
 
+/// An empty list: an invoice always has somebody to go to, so it is as good as absent; for copies it means that there are none.
+const NOBODY: &str = "[]";
 fn accent_color(fields: &mut Fields<'_>) -> Option<String> {
     let text = fields.text("accentColor")?;
     let colour = Colour::parse(&text);
@@ -260,6 +262,8 @@ fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {
         customer_type: fields.word("customerType", CustomerType::WORDS).unwrap_or_else(|| by_name.as_str().to_owned()),
         status: fields.word("status", CustomerStatus::WORDS),
         billing_email: fields.email("billingEmail").or_else(|| email.clone()),
+        invoice_recipients: fields.addresses("invoiceRecipients").filter(|list| list != NOBODY),
+        invoice_cc: fields.addresses("invoiceCc"),
         company,
         first_name,
         last_name,
@@ -374,6 +378,8 @@ fn group_content(fields: &mut Fields<'_>) -> GroupContent {
         customer_id: fields.required_id("customerId"),
         group_name: group_name(fields),
         billing_day: fields.required("billingDay", billing_day),
+        invoice_recipients: fields.addresses("invoiceRecipients").filter(|list| list != NOBODY),
+        invoice_cc: fields.addresses("invoiceCc"),
         status: fields.word("status", GroupStatus::WORDS),
         notes: fields.notes("notes"),
         members: fields.ids("rentalIds").map_or(Claim::Unsaid, Claim::Said),

@@ -49,7 +49,7 @@ pub type CustomerRental = (String, Result<Rental, BadRecord>);
 
 const COLUMNS: &str = "
     select customer_id, created_by, created_at, updated_at, customer_type, status, company, first_name, last_name, email,
-           billing_email, phone, vat_id, registration, buyer_reference, e_invoice, electronic_address, tax_treatment,
+           billing_email, invoice_recipients, invoice_cc, phone, vat_id, registration, buyer_reference, e_invoice, electronic_address, tax_treatment,
            payment_terms_days, locale, billing_address, shipping_address
     from customers
     where tenant_id = ";

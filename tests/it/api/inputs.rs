@@ -62,7 +62,11 @@ fn faults((_, kind, removable): Field) -> Vec<(String, &'static str)> {
         }
         Kind::Name => {
             let mut faults: Vec<(String, &'static str)> = of_type(&not_text);
-            faults.extend([(text(201), "too_big"), ("\"\"".into(), "too_small"), ("\" \\u2003 \"".into(), "too_small")]);
+            faults.extend([
+                (text(201), "too_big"),
+                ("\"\"".into(), "too_small"),
+                ("\" \\u2003 \"".into(), "too_small"),
+            ]);
             faults.push(("\"a\\nb\"".into(), "invalid_string"));
             faults
         }
@@ -73,7 +77,20 @@ fn faults((_, kind, removable): Field) -> Vec<(String, &'static str)> {
             faults
         }
         Kind::BillingDay => {
-            let bad = ["0", "29", "15.5", "-1", "1e400", "1e-400", "99999999999999999999", "\"15\"", "true", "[]", "{}", "15.0000001"];
+            let bad = [
+                "0",
+                "29",
+                "15.5",
+                "-1",
+                "1e400",
+                "1e-400",
+                "99999999999999999999",
+                "\"15\"",
+                "true",
+                "[]",
+                "{}",
+                "15.0000001",
+            ];
             bad.map(|raw| (raw.to_owned(), "invalid_billing_day")).into()
         }
         Kind::RentalIds => {
@@ -91,26 +108,41 @@ fn faults((_, kind, removable): Field) -> Vec<(String, &'static str)> {
             let mut faults: Vec<(String, &'static str)> = of_type(&not_text);
             faults.push((format!("\"{}@a.example\"", "a".repeat(250)), "too_big"));
             faults.push(("\"\"".into(), "too_small"));
-            faults.extend(["\"a\"", "\"@a\"", "\"a@\"", "\"a@b@c\"", "\"a b@c\"", "\"a@b\\nc\""].map(|raw| (raw.to_owned(), "invalid_string")));
+            faults.extend(
+                ["\"a\"", "\"@a\"", "\"a@\"", "\"a@b@c\"", "\"a b@c\"", "\"a@b\\nc\""]
+                    .map(|raw| (raw.to_owned(), "invalid_string")),
+            );
             faults
         }
         Kind::Amount => {
             let mut faults: Vec<(String, &'static str)> = of_type(&["\"5\"", "true", "[]", "{}"]);
             faults.extend(["5.001", "1e-3", "0.00001"].map(|raw| (raw.to_owned(), "invalid_number")));
             faults.extend(["-1", "-0.01", "-5e2"].map(|raw| (raw.to_owned(), "too_small")));
-            faults.extend(["1000000000000", "1e12", "1e400", "99999999999999999999"].map(|raw| (raw.to_owned(), "too_big")));
+            faults.extend(
+                ["1000000000000", "1e12", "1e400", "99999999999999999999"].map(|raw| (raw.to_owned(), "too_big")),
+            );
             faults
         }
         Kind::Time(_) => {
             let mut faults: Vec<(String, &'static str)> = of_type(&not_text);
-            let bad = ["yesterday", "2026-02-30", "2026-2-3", "01/02/2026", "2026-02-03T25:00:00Z", "20260203", " 2026-02-03"];
+            let bad = [
+                "yesterday",
+                "2026-02-30",
+                "2026-2-3",
+                "01/02/2026",
+                "2026-02-03T25:00:00Z",
+                "20260203",
+                " 2026-02-03",
+            ];
             faults.extend(bad.map(|text| (format!("\"{text}\""), "invalid_date")));
             faults.extend((kind == Kind::Time(false)).then(|| ("\"\"".into(), "too_small")));
             faults
         }
         Kind::Months => {
             let mut faults: Vec<(String, &'static str)> = of_type(&["\"12\"", "true", "[]", "{}"]);
-            faults.extend(["-1", "121", "1.5", "1e400", "99999999999999999999"].map(|raw| (raw.to_owned(), "invalid_number")));
+            faults.extend(
+                ["-1", "121", "1.5", "1e400", "99999999999999999999"].map(|raw| (raw.to_owned(), "invalid_number")),
+            );
             faults
         }
         Kind::Terms => {
@@ -137,48 +169,114 @@ fn new_customer() -> Value {
 
 /// Every body that the API takes, with its fields.
 fn bodies() -> Vec<(&'static str, &'static str, Value, Vec<Field>)> {
-    use Kind::{Address, Amount, BillingDay, Email, Lines, Months, Name, Reason, RentalIds, Terms, Text, TextOrEmpty, Time, Word};
+    use Kind::{
+        Address, Amount, BillingDay, Email, Lines, Months, Name, Reason, RentalIds, Terms, Text, TextOrEmpty, Time,
+        Word,
+    };
     let customer = |more: &[Field]| {
         let mut fields = vec![
-            ("email", Email, false), ("firstName", Text(255), false), ("lastName", Text(255), false), ("company", TextOrEmpty(255), true),
-            ("phone", TextOrEmpty(255), true), ("customerType", Word, false), ("status", Word, false), ("billingAddress", Address, true),
-            ("shippingAddress", Address, true), ("vatId", Text(255), true), ("paymentTermsDays", Terms, true),
-            ("taxTreatment", Word, true), ("locale", Text(255), true), ("billingEmail", Email, true),
-            ("buyerReference", Text(255), true), ("registration", Text(255), true), ("eInvoice", Word, true),
+            ("email", Email, false),
+            ("firstName", Text(255), false),
+            ("lastName", Text(255), false),
+            ("company", TextOrEmpty(255), true),
+            ("phone", TextOrEmpty(255), true),
+            ("customerType", Word, false),
+            ("status", Word, false),
+            ("billingAddress", Address, true),
+            ("shippingAddress", Address, true),
+            ("vatId", Text(255), true),
+            ("paymentTermsDays", Terms, true),
+            ("taxTreatment", Word, true),
+            ("locale", Text(255), true),
+            ("billingEmail", Email, true),
+            ("buyerReference", Text(255), true),
+            ("registration", Text(255), true),
+            ("eInvoice", Word, true),
         ];
         fields.extend(more);
         fields
     };
     vec![
-        ("POST", GROUPS, new_group(json!({"notes": "x"})), vec![
-            ("customerId", Text(128), false), ("groupName", Name, false), ("notes", Lines(true), true), ("billingDay", BillingDay, false),
-            ("rentalIds", RentalIds, false),
-        ]),
-        ("PATCH", G1, json!({"notes": "x"}), vec![
-            ("customerId", Text(128), false), ("groupName", Name, false), ("notes", Lines(true), true), ("billingDay", BillingDay, false),
-            ("rentalIds", RentalIds, false), ("status", Word, false),
-        ]),
-        ("POST", "/v1/payments/P1/mark-paid", json!({}), vec![
-            ("paymentReference", TextOrEmpty(255), false), ("reference", TextOrEmpty(255), false), ("notes", Lines(false), false),
-            ("paidAt", Time(false), false),
-        ]),
+        (
+            "POST",
+            GROUPS,
+            new_group(json!({"notes": "x"})),
+            vec![
+                ("customerId", Text(128), false),
+                ("groupName", Name, false),
+                ("notes", Lines(true), true),
+                ("billingDay", BillingDay, false),
+                ("rentalIds", RentalIds, false),
+            ],
+        ),
+        (
+            "PATCH",
+            G1,
+            json!({"notes": "x"}),
+            vec![
+                ("customerId", Text(128), false),
+                ("groupName", Name, false),
+                ("notes", Lines(true), true),
+                ("billingDay", BillingDay, false),
+                ("rentalIds", RentalIds, false),
+                ("status", Word, false),
+            ],
+        ),
+        (
+            "POST",
+            "/v1/payments/P1/mark-paid",
+            json!({}),
+            vec![
+                ("paymentReference", TextOrEmpty(255), false),
+                ("reference", TextOrEmpty(255), false),
+                ("notes", Lines(false), false),
+                ("paidAt", Time(false), false),
+            ],
+        ),
         ("POST", "/v1/payments/P1/cancel", json!({}), vec![("reason", Reason, false)]),
         ("POST", "/v1/customers", new_customer(), customer(&[])),
         ("PUT", "/v1/customers/C", json!({}), customer(&[("customerId", Text(128), false)])),
-        ("POST", "/v1/subscriptions", json!({"customerId": "C", "monthlyAmount": 5}), vec![
-            ("customerId", Text(128), false), ("monthlyAmount", Amount, false), ("startDate", Time(true), false), ("endDate", Time(true), false),
-            ("contractLength", Months, false), ("productName", TextOrEmpty(255), false), ("assetSerialNumber", TextOrEmpty(255), false),
-            ("serialNumber", TextOrEmpty(255), false), ("sku", TextOrEmpty(255), false), ("orderId", TextOrEmpty(128), false),
-            ("billingGroupId", TextOrEmpty(128), false), ("notes", Lines(false), false),
-        ]),
-        ("PATCH", "/v1/subscriptions/R5", json!({}), vec![
-            ("customerId", Text(128), false), ("monthlyAmount", Amount, false), ("endDate", Time(true), true), ("contractLength", Months, true),
-            ("productName", TextOrEmpty(255), false), ("assetSerialNumber", TextOrEmpty(255), false),
-            ("serialNumber", TextOrEmpty(255), false), ("billingGroupId", TextOrEmpty(128), true), ("notes", Lines(true), true),
-        ]),
-        ("POST", "/v1/subscriptions/R5/cancel", json!({"reason": "other"}), vec![
-            ("reason", Word, false), ("notes", Lines(false), false), ("rentalId", Text(128), false),
-        ]),
+        (
+            "POST",
+            "/v1/subscriptions",
+            json!({"customerId": "C", "monthlyAmount": 5}),
+            vec![
+                ("customerId", Text(128), false),
+                ("monthlyAmount", Amount, false),
+                ("startDate", Time(true), false),
+                ("endDate", Time(true), false),
+                ("contractLength", Months, false),
+                ("productName", TextOrEmpty(255), false),
+                ("assetSerialNumber", TextOrEmpty(255), false),
+                ("serialNumber", TextOrEmpty(255), false),
+                ("sku", TextOrEmpty(255), false),
+                ("orderId", TextOrEmpty(128), false),
+                ("billingGroupId", TextOrEmpty(128), false),
+                ("notes", Lines(false), false),
+            ],
+        ),
+        (
+            "PATCH",
+            "/v1/subscriptions/R5",
+            json!({}),
+            vec![
+                ("customerId", Text(128), false),
+                ("monthlyAmount", Amount, false),
+                ("endDate", Time(true), true),
+                ("contractLength", Months, true),
+                ("productName", TextOrEmpty(255), false),
+                ("assetSerialNumber", TextOrEmpty(255), false),
+                ("serialNumber", TextOrEmpty(255), false),
+                ("billingGroupId", TextOrEmpty(128), true),
+                ("notes", Lines(true), true),
+            ],
+        ),
+        (
+            "POST",
+            "/v1/subscriptions/R5/cancel",
+            json!({"reason": "other"}),
+            vec![("reason", Word, false), ("notes", Lines(false), false), ("rentalId", Text(128), false)],
+        ),
     ]
 }
 

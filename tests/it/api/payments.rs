@@ -20,7 +20,9 @@ fn ids(page: &Value) -> Vec<String> {
 async fn billed(api: &ApiWorld) -> (String, String) {
     api.world.run("2026-06-01").await;
     api.world.run("2026-06-15").await;
-    let one = async |target: &str| api.get(target).await.good(200)["payments"][0]["paymentId"].as_str().expect("an id").to_owned();
+    let one = async |target: &str| {
+        api.get(target).await.good(200)["payments"][0]["paymentId"].as_str().expect("an id").to_owned()
+    };
     (one("/v1/payments?billingGroupId=G1").await, one("/v1/payments?rentalId=R3").await)
 }
 
