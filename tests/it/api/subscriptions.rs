@@ -137,7 +137,7 @@ on_both! {
         api.patch(R5, &json!({"monthlyAmount": 7})).await.good(200);
         let report = api.world.run("2026-07-01").await;
         let payment = report["payments"].as_array().expect("payments").iter().find(|p| p["rentalId"] == "R5").expect("a payment").clone();
-        assert_eq!(payment["total"].to_string(), "14.00", "two months at the present price");
+        assert_eq!(payment["total"].to_string(), "7.00", "at the present price");
         assert_verified(&api.world.db).await;
     }
 
