@@ -314,7 +314,7 @@ pub async fn create(session: &mut Session, by: &By, new: &NewRental) -> Result<R
         notes: new.notes.clone(),
     };
     let group = match &new.billing_group_id {
-        Some(group_id) => Some(joinable(session, by, group_id, &rental_id, &content).await?),
+        Some(group_id) => Some(joinable(session, by, group_id, &content).await?),
         None => None,
     };
     let now = by.now_micros();
@@ -355,7 +355,7 @@ pub async fn update(
     }
     let content = applied(patch, &before.content)?;
     if let Some(group) = &group_named {
-        check_join(session, by, group, rental_id, &content).await?;
+        check_join(session, by, group, &format!("subscription {rental_id}"), &content).await?;
     }
     let leaves = patch.billing_group_id == Some(None) && group_before.is_some();
     if content == before.content && group_named.is_none() && !leaves {
@@ -468,16 +468,15 @@ async fn hold_group(session: &mut Session, by: &By, id: Option<&String>) -> Resu
     }
 }
 
-/// A group that is there and that a rental may join, held.
+/// A group that is there and that a new rental may join, held.
 async fn joinable(
     session: &mut Session,
     by: &By,
     group_id: &str,
-    rental_id: &str,
     content: &RentalContent,
 ) -> Result<GroupRecord, NotMade> {
     let group = session.lock_group(&by.tenant_id, group_id).await?.ok_or_else(|| unknown_group(group_id))?;
-    check_join(session, by, &group, rental_id, content).await?;
+    check_join(session, by, &group, "the subscription", content).await?;
     Ok(group)
 }
 
@@ -486,7 +485,7 @@ async fn check_join(
     session: &mut Session,
     by: &By,
     group: &GroupRecord,
-    rental_id: &str,
+    named: &str,
     content: &RentalContent,
 ) -> Result<(), NotMade> {
     let group_id = &group.billing_group_id;
@@ -496,18 +495,18 @@ async fn check_join(
     }
     let tenant = tenant(session, by).await?;
     if !is_running(content, &tenant, local_date(by.now, tenant.time_zone)) {
-        let message = format!("subscription {rental_id} is not active any more");
+        let message = format!("{named} is not active any more");
         return Err(refused("SUBSCRIPTION_NOT_ACTIVE", in_group(message, "not_active")).into());
     }
     if let Some(other) = &content.member_of {
-        let message = format!("subscription {rental_id} is in billing group {other}: take it out of it first");
+        let message = format!("{named} is in billing group {other}: take it out of it first");
         let problem = Problem { billing_group_id: Some(other.clone()), ..in_group(message, "already_grouped") };
         return Err(refused("SUBSCRIPTION_ALREADY_GROUPED", problem).into());
     }
     let members = session.members_by_group(&by.tenant_id, std::slice::from_ref(group_id)).await?;
     let mut currencies = members.values().flatten().map(|member| &member.currency);
     if let Some(expected) = currencies.find(|currency| **currency != content.currency) {
-        let message = format!("subscription {rental_id} is in {}, not in {expected}", content.currency);
+        let message = format!("{named} is in {}, not in {expected}", content.currency);
         return Err(refused("SUBSCRIPTION_CURRENCY_MISMATCH", in_group(message, "currency_mismatch")).into());
     }
     Ok(())
