@@ -342,14 +342,14 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
     (2, "address_each_mail", include_str!("../../migrations/sqlite/0002_address_each_mail.sql")),
-    (3, "keep_looks_and_documents", include_str!("../../migrations/sqlite/0003_keep_looks_and_documents.sql")),
+    (3, "keep_looks", include_str!("../../migrations/sqlite/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
     (2, "address_each_mail", include_str!("../../migrations/postgres/0002_address_each_mail.sql")),
-    (3, "keep_looks_and_documents", include_str!("../../migrations/postgres/0003_keep_looks_and_documents.sql")),
+    (3, "keep_looks", include_str!("../../migrations/postgres/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
 ];
