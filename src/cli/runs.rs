@@ -137,6 +137,9 @@ async fn show(session: &mut Session, id: &str, format: ReportFormat, now: i64) -
         spools.push(payments(session, run, format, &mut hasher, &mut report.plain).await?);
         tenants.push(report);
     }
+    if let Some(pause) = session.find_pause().await? {
+        eprintln!("{}", super::outbox::paused(&pause));
+    }
     let plan_hash = hasher.finish();
     let run_date = runs.first().map(|run| run.run_date);
     let report = RunReport { dry_run: false, plan_hash, run_date, tenants };

@@ -2,6 +2,8 @@
 
 pub mod api;
 pub mod http;
+pub mod random;
+pub mod smtp;
 pub mod world;
 
 use std::sync::OnceLock;
