@@ -139,12 +139,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// Takes up to `limit` mails that are due, and makes and keeps the invoices that go with them.
-    async fn claim(
-        &self,
-        limit: i64,
-        expired: Expired,
-        composer: &Arc<Composer>,
-    ) -> anyhow::Result<Vec<Waiting>> {
+    async fn claim(&self, limit: i64, expired: Expired, composer: &Arc<Composer>) -> anyhow::Result<Vec<Waiting>> {
         let (now, lease_until) = (micros(self.clock.now()), micros(self.clock.now() + LEASE));
         let claim = self.store.with_tx(move |tx| Box::pin(tx.claim_mails(limit, now, lease_until, expired)));
         let claimed = claim.await.context("cannot take mails from the outbox")?;

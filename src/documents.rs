@@ -54,7 +54,9 @@ impl DocumentStore {
             #[cfg(feature = "s3")]
             Some(("s3", bucket)) => Place::Bucket(bucket::open(bucket)?),
             #[cfg(not(feature = "s3"))]
-            Some(("s3", _)) => bail!("documents.store {name:?} needs a build with the feature s3: `cargo install --features s3`"),
+            Some(("s3", _)) => {
+                bail!("documents.store {name:?} needs a build with the feature s3: `cargo install --features s3`")
+            }
             Some(_) => bail!("documents.store should be a folder or s3://BUCKET/PREFIX, not {name:?}"),
         };
         Ok(Self { name: name.to_owned(), place })
@@ -98,7 +100,9 @@ impl DocumentStore {
         let store = self.reach().map_err(DocumentFault::Unreachable)?;
         let found = async { store.get(&Path::from(kept.place.as_str())).await?.bytes().await }.await;
         let bytes = found.map_err(|error| match error {
-            Error::NotFound { .. } => DocumentFault::Lost(format!("{at} is not there; it had the sha256 {}", kept.sha256)),
+            Error::NotFound { .. } => {
+                DocumentFault::Lost(format!("{at} is not there; it had the sha256 {}", kept.sha256))
+            }
             error => DocumentFault::Unreachable(self.cannot("read a document", &error)),
         })?;
         match sha256_of(&bytes) {
@@ -114,7 +118,8 @@ impl DocumentStore {
     pub async fn check(&self) -> Result<(), String> {
         match &self.place {
             Place::Folder(folder) => {
-                let ancestors = folder.ancestors().map(|above| if above.as_os_str().is_empty() { ".".as_ref() } else { above });
+                let ancestors =
+                    folder.ancestors().map(|above| if above.as_os_str().is_empty() { ".".as_ref() } else { above });
                 let there = ancestors.into_iter().find(|above| above.exists()).unwrap_or(folder);
                 tempfile::tempfile_in(there).map(|_| ()).map_err(|error| self.cannot("write a document", &error))
             }

@@ -60,11 +60,7 @@ pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Resul
     }
 }
 
-async fn find(
-    app: &App,
-    number: &str,
-    tenant: Option<&str>,
-) -> anyhow::Result<(InvoiceDocument, Vec<KeptDocument>)> {
+async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<(InvoiceDocument, Vec<KeptDocument>)> {
     let what = format!("invoice {number}");
     let Some(store) = app.store_read_only().await? else {
         return Err(Wrong(format!("there is no {what}")).into());
@@ -144,7 +140,8 @@ fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[K
         [] => vec![("kept", "not yet: its files are kept when it is sent".to_owned())],
         kept => kept.iter().map(|kept| ("kept", format!("{} (sha256 {})", kept.place, kept.sha256))).collect(),
     };
-    let rows: Vec<Vec<String>> = facts.into_iter().chain(kept).map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let rows: Vec<Vec<String>> =
+        facts.into_iter().chain(kept).map(|(name, value)| vec![name.to_owned(), value]).collect();
     table::write(&mut std::io::stdout(), &["FACT", "VALUE"], &rows)
 }
 

@@ -41,9 +41,7 @@ impl Pass<'_> {
                 (Ok(_), _) if composer.fault.is_some() => {
                     Err(Attempt::Released(composer.fault.clone().unwrap_or_default()))
                 }
-                (Ok(content), Some(kept)) => {
-                    self.read(&kept).await.map(|files| Arc::new(Invoice { content, files }))
-                }
+                (Ok(content), Some(kept)) => self.read(&kept).await.map(|files| Arc::new(Invoice { content, files })),
                 (Ok(content), None) => {
                     new.push((key, content));
                     continue;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, Duration, Months, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use chrono_tz::Tz;
 
 /// A calendar month, half-open: from [`first_day`](Self::first_day) up to but not including [`end`](Self::end).
@@ -140,7 +140,7 @@ pub fn parse_local_date(text: &str, zone: Tz) -> Option<NaiveDate> {
         return Some(local.date());
     }
     let instant = parse_instant(text)?;
-    let written_at_zero = instant.offset().local_minus_utc() == 0 && instant.time() == chrono::NaiveTime::MIN;
+    let written_at_zero = instant.offset().local_minus_utc() == 0 && instant.time() == NaiveTime::MIN;
     if written_at_zero { Some(instant.date_naive()) } else { Some(instant.with_timezone(&zone).date_naive()) }
 }
 
@@ -150,6 +150,18 @@ pub fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"))
         .ok()
+}
+
+/// Reads an instant; a plain date is its midnight in `zone`, and what has no offset is in UTC.
+pub fn parse_local_instant(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
+    if let Some(date) = parse_date(text) {
+        let midnight = date.and_time(NaiveTime::MIN);
+        // A zone may skip its midnight; then the day begins an hour later.
+        let local = midnight.and_local_timezone(zone).earliest();
+        let local = local.or_else(|| (midnight + Duration::hours(1)).and_local_timezone(zone).earliest())?;
+        return Some(local.with_timezone(&Utc));
+    }
+    parse_instant(text).or_else(|| parse_instant(&format!("{text}Z"))).map(|instant| instant.with_timezone(&Utc))
 }
 
 fn parse_naive(text: &str) -> chrono::ParseResult<NaiveDateTime> {

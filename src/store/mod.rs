@@ -15,6 +15,7 @@ mod row;
 pub mod arrears;
 pub mod assets;
 pub mod audit;
+pub mod customers;
 pub mod documents;
 pub mod due;
 pub mod groups;
@@ -26,6 +27,7 @@ pub mod outbox;
 pub mod page;
 pub mod parked;
 pub mod payments;
+pub mod rentals;
 pub mod replay;
 pub mod runs;
 pub mod tenants;
@@ -346,6 +348,11 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (3, "keep_looks", include_str!("../../migrations/sqlite/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
+    (
+        7,
+        "serve_payments_customers_rentals",
+        include_str!("../../migrations/sqlite/0007_serve_payments_customers_rentals.sql"),
+    ),
     (8, "keep_documents", include_str!("../../migrations/sqlite/0008_keep_documents.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
@@ -354,6 +361,11 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (3, "keep_looks", include_str!("../../migrations/postgres/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
+    (
+        7,
+        "serve_payments_customers_rentals",
+        include_str!("../../migrations/postgres/0007_serve_payments_customers_rentals.sql"),
+    ),
     (8, "keep_documents", include_str!("../../migrations/postgres/0008_keep_documents.sql")),
 ];
 

@@ -31,7 +31,8 @@ async fn billed(db: TestDb) -> World {
 
 /// The only kept file whose name has this beginning and end.
 fn kept_file(folder: &Path, begins: &str, ends: &str) -> PathBuf {
-    let files = std::fs::read_dir(folder.join("documents/T/2026")).expect("documents").map(|file| file.expect("a file").path());
+    let files =
+        std::fs::read_dir(folder.join("documents/T/2026")).expect("documents").map(|file| file.expect("a file").path());
     let named = |path: &PathBuf| {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         name.starts_with(begins) && name.ends_with(ends)

@@ -105,7 +105,14 @@ impl Typesetter {
             charmap = charmap.or_else(|| info.charmap_index().charmap(bytes));
         }
         let charmap = charmap.context("a built-in font has no characters")?;
-        Ok(Self { fonts, scratch: LayoutContext::new(), charmap, embedded, known: HashMap::new(), known_before: HashMap::new() })
+        Ok(Self {
+            fonts,
+            scratch: LayoutContext::new(),
+            charmap,
+            embedded,
+            known: HashMap::new(),
+            known_before: HashMap::new(),
+        })
     }
 
     /// Sets a text into lines of at most `width`; a word that is longer is broken anywhere.
