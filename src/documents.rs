@@ -14,7 +14,7 @@ use anyhow::bail;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::domain::document::{KeptDocument, sha256_of};
 
@@ -78,19 +78,22 @@ impl DocumentStore {
                 self.written(writes.join_next().await)?;
             }
             let store = Arc::clone(&store);
-            writes.spawn(async move { store.put(&Path::from(place), bytes.into()).await.map(|_| ()) });
+            writes.spawn(async move {
+                let put = store.put(&Path::from(place.as_str()), bytes.into()).await;
+                put.map_err(|error| (place, error))
+            });
         }
-        while let Some(written) = writes.join_next().await {
-            self.written(Some(written))?;
+        while !writes.is_empty() {
+            self.written(writes.join_next().await)?;
         }
         Ok(())
     }
 
-    fn written(&self, written: Option<Result<Result<(), Error>, tokio::task::JoinError>>) -> Result<(), String> {
+    fn written<T>(&self, written: Option<Result<Result<T, (String, Error)>, JoinError>>) -> Result<(), String> {
         match written {
-            Some(Ok(Err(error))) => Err(self.cannot("keep a document", &error)),
+            Some(Ok(Err((place, error)))) => Err(self.cannot(&format!("keep {place}"), &error)),
             Some(Err(error)) => Err(self.cannot("keep a document", &error)),
-            Some(Ok(Ok(()))) | None => Ok(()),
+            Some(Ok(Ok(_))) | None => Ok(()),
         }
     }
 

@@ -29,6 +29,11 @@ impl Pass<'_> {
         contents: Vec<(Key, Result<InvoiceDocument, String>)>,
         mut kept: HashMap<Key, Vec<KeptDocument>>,
     ) -> anyhow::Result<HashMap<Key, Result<Arc<Invoice>, Attempt>>> {
+        if let Some(why) = &composer.fault {
+            // Nothing is to be kept that will not go out.
+            let released = |(key, _)| (key, Err(Attempt::Released(why.clone())));
+            return Ok(contents.into_iter().map(released).collect());
+        }
         let mut invoices = HashMap::with_capacity(contents.len());
         let mut new = Vec::new();
         for (key, content) in contents {
@@ -36,10 +41,6 @@ impl Pass<'_> {
                 (Err(why), _) => Err(Attempt::Refused(why)),
                 (Ok(content), _) if content.status == PaymentStatus::Cancelled => {
                     Err(Attempt::Refused("the payment was cancelled before its invoice was sent".to_owned()))
-                }
-                // Nothing is to be kept that will not go out.
-                (Ok(_), _) if composer.fault.is_some() => {
-                    Err(Attempt::Released(composer.fault.clone().unwrap_or_default()))
                 }
                 (Ok(content), Some(kept)) => self.read(&kept).await.map(|files| Arc::new(Invoice { content, files })),
                 (Ok(content), None) => {

@@ -265,7 +265,7 @@ on_both! {
         let report = world.deliver().await;
         assert_eq!(report.counts, Delivery { waiting: 2, ..Delivery::default() });
         let stopped = report.stopped.unwrap();
-        assert!(stopped.contains("documents: cannot keep a document: "), "{stopped}");
+        assert!(stopped.contains("documents: cannot keep t1/2026/INV-2-pay_2.pdf: "), "{stopped}");
         let waiting = world.outbox("pay_1").await;
         assert_eq!((waiting.state, waiting.attempts, waiting.error), (MailState::Pending, 0, Some(stopped)));
         assert_eq!(db.number("select count(*) from documents").await, 0);

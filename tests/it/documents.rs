@@ -209,7 +209,7 @@ mod bucket {
             for refusal in ["403 Forbidden", "507 Insufficient Storage"] {
                 refuse(Some(refusal));
                 let sent = told(&["outbox", "send"]);
-                assert!(sent.err.contains("documents.store s3://papers/billday/invoices: cannot keep a document: "), "{sent:?}");
+                assert!(sent.err.contains("documents.store s3://papers/billday/invoices: cannot keep T/2026/INV-2026-00000"), "{sent:?}");
                 assert!(!sent.err.contains("s3cret") && !sent.out.contains("s3cret"), "{sent:?}");
                 assert_eq!(world.db.number("select count(*) from outbox where state = 'pending' and attempts = 0").await, 2);
             }
