@@ -99,7 +99,7 @@ impl DocumentStore {
 
     /// The bytes of a document, equal to those that were put there.
     pub async fn get(&self, kept: &KeptDocument) -> Result<Vec<u8>, DocumentFault> {
-        let at = format!("{}/{}", self.name.trim_end_matches('/'), kept.place);
+        let at = self.whole_place(kept);
         let store = self.reach().map_err(DocumentFault::Unreachable)?;
         let found = async { store.get(&Path::from(kept.place.as_str())).await?.bytes().await }.await;
         let bytes = found.map_err(|error| match error {
@@ -115,6 +115,11 @@ impl DocumentStore {
                 kept.sha256
             ))),
         }
+    }
+
+    /// Where a document is, for people.
+    pub fn whole_place(&self, kept: &KeptDocument) -> String {
+        format!("{}/{}", self.name.trim_end_matches('/'), kept.place)
     }
 
     /// Tries whether documents could be kept; a folder that is not there yet is not created.

@@ -41,12 +41,14 @@ pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Resul
         InvoiceCommand::Show { number, tenant, pdf, xml } => {
             let (document, kept) = find(app, &number, tenant.as_deref()).await?;
             let mut rendered = InvoiceRenderer::new()?.render(&document)?;
+            let documents = super::documents(&app.config)?;
             if pdf.is_none() && xml.is_none() {
-                print_facts(&document, &rendered, &kept)?;
+                let place = |kept: &KeptDocument| format!("{} (sha256 {})", documents.whole_place(kept), kept.sha256);
+                let places: Vec<String> = kept.iter().map(place).collect();
+                print_facts(&document, &rendered, &places)?;
                 return Ok(Exit::Done);
             }
             // What was sent is the invoice, whatever this program would draw today.
-            let documents = super::documents(&app.config)?;
             for kept in &kept {
                 match kept.kind {
                     DocumentKind::Pdf if pdf.is_some() => rendered.pdf = documents.get(kept).await?,
@@ -104,7 +106,7 @@ pub(super) fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: O
     Ok(Exit::Done)
 }
 
-fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[KeptDocument]) -> std::io::Result<()> {
+fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[String]) -> std::io::Result<()> {
     let money = |minor| format!("{} {}", document.currency.format(minor), document.currency);
     let e_invoice = match &rendered.xml {
         Ok(_) if rendered.xml_beside().is_some() => format!("{} (XML beside the PDF)", rendered.e_invoice.name()),
@@ -138,7 +140,7 @@ fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[K
     ];
     let kept = match kept {
         [] => vec![("kept", "not yet: its files are kept when it is sent".to_owned())],
-        kept => kept.iter().map(|kept| ("kept", format!("{} (sha256 {})", kept.place, kept.sha256))).collect(),
+        kept => kept.iter().map(|kept| ("kept", kept.clone())).collect(),
     };
     let rows: Vec<Vec<String>> =
         facts.into_iter().chain(kept).map(|(name, value)| vec![name.to_owned(), value]).collect();
