@@ -43,6 +43,9 @@ pub enum DocumentFault {
     Lost(String),
 }
 
+/// What became of a document, by its place.
+type Written = Result<(), (String, Error)>;
+
 /// Documents that are written at a time.
 const WRITES_MAX: usize = 8;
 
@@ -80,7 +83,7 @@ impl DocumentStore {
             let store = Arc::clone(&store);
             writes.spawn(async move {
                 let put = store.put(&Path::from(place.as_str()), bytes.into()).await;
-                put.map_err(|error| (place, error))
+                put.map(|_| ()).map_err(|error| (place, error))
             });
         }
         while !writes.is_empty() {
@@ -89,11 +92,11 @@ impl DocumentStore {
         Ok(())
     }
 
-    fn written<T>(&self, written: Option<Result<Result<T, (String, Error)>, JoinError>>) -> Result<(), String> {
+    fn written(&self, written: Option<Result<Written, JoinError>>) -> Result<(), String> {
         match written {
             Some(Ok(Err((place, error)))) => Err(self.cannot(&format!("keep {place}"), &error)),
             Some(Err(error)) => Err(self.cannot("keep a document", &error)),
-            Some(Ok(Ok(_))) | None => Ok(()),
+            Some(Ok(Ok(()))) | None => Ok(()),
         }
     }
 
