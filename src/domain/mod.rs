@@ -9,6 +9,7 @@ pub mod customer;
 pub mod document;
 pub mod group;
 pub mod invoice;
+pub mod lease;
 pub mod message;
 pub mod money;
 pub mod payment;
@@ -16,6 +17,7 @@ pub mod rental;
 pub mod report;
 pub mod tax;
 pub mod tenant;
+pub mod timekeeping;
 
 pub use calendar::{BillingDay, BillingPeriod};
 pub use customer::Customer;

@@ -12,7 +12,7 @@ impl Session {
         let rows: Vec<TenantRow> = on!(self, |conn| sqlx::query_as::<Db, TenantRow>(
             "select tenant_id, name, currency, time_zone, locale, billing_fixed_day, contract_end, bill_from,
                     payment_terms_days, tax_mode, tax_rate_ppm, invoice_number_format, first_invoice_number,
-                    catch_up_days, max_arrears, party_id
+                    catch_up_days, max_arrears, run_at, party_id
              from tenants
              order by tenant_id"
         )
