@@ -68,7 +68,11 @@ impl fmt::Display for ClockAlarm {
             }
             Self::Jumped(by) => {
                 let way = if *by < 0 { "back" } else { "ahead" };
-                write!(f, "the clock was set {way} by {} s while the daemon ran; set it right, or restart the daemon if it is", by.abs())
+                write!(
+                    f,
+                    "the clock was set {way} by {} s while the daemon ran; set it right, or restart the daemon if it is",
+                    by.abs()
+                )
             }
         }
     }

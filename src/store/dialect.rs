@@ -26,6 +26,23 @@ pub(crate) trait Dialect: Database {
     /// once, since a planner may run a subquery with a limit twice. SQLite has one writer, so there is nothing to skip.
     const CLAIM_MAILS: &'static str;
 
+    /// Keeps the rows of a `select` from others until the commit; passes over rows that another is just taking.
+    ///
+    /// Differ: SQLite has one writer, which has the whole database to itself.
+    const LOCK: [&'static str; 2];
+
+    /// What the database's clock shows: the one place where SQL tells the time. Leases are compared between machines, and
+    /// only the database is the same for all of them.
+    ///
+    /// Differs: SQLite has no clock of its own.
+    const CLOCK: Option<&'static str>;
+
+    /// Ends a transaction whose process has stalled in the middle of it, well before its lease runs out: its rows would keep
+    /// out whoever takes over.
+    ///
+    /// Differs: a SQLite process that stalls there keeps out everybody, whatever one does.
+    const BOUND_STALL: Option<&'static str>;
+
     /// A list of (tenant, payment) to compare with. Differs: each reads JSON with functions of its own.
     const PAYMENTS: &'static str;
 
@@ -107,6 +124,9 @@ impl Dialect for Sqlite {
              order by next_at
              limit $3)
          returning tenant_id, payment_id, recipient, locale, fence, attempts, created_at";
+    const LOCK: [&'static str; 2] = ["", ""];
+    const CLOCK: Option<&'static str> = None;
+    const BOUND_STALL: Option<&'static str> = None;
     const PAYMENTS: &'static str = "(select value ->> 0, value ->> 1 from json_each($1))";
     const SETTLED_MAILS: &'static str =
         "(select value ->> 'tenant_id' as tenant_id, value ->> 'payment_id' as payment_id, value ->> 'fence' as fence,
@@ -145,6 +165,9 @@ impl Dialect for Postgres {
          from due
          where outbox.tenant_id = due.tenant_id and outbox.payment_id = due.payment_id and outbox.kind = due.kind
          returning outbox.tenant_id, outbox.payment_id, recipient, locale, fence, attempts, created_at";
+    const LOCK: [&'static str; 2] = ["for update", "for update skip locked"];
+    const CLOCK: Option<&'static str> = Some("select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)");
+    const BOUND_STALL: Option<&'static str> = Some("set local idle_in_transaction_session_timeout = '30s'");
     const PAYMENTS: &'static str = "(select pair ->> 0, pair ->> 1 from jsonb_array_elements($1::jsonb) as pair)";
     const SETTLED_MAILS: &'static str =
         "jsonb_to_recordset($1::jsonb) as settled (tenant_id text, payment_id text, fence bigint, state text,
@@ -199,6 +222,31 @@ where
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
     sqlx::query::<DB>(AssertSqlSafe(sql.replace("$keys", DB::KEYS))).bind(DB::keys(keys))
+}
+
+/// A `select` in which `$lock_all` or `$lock_one` stands for keeping its rows from others.
+pub(crate) fn locking<DB: Dialect>(sql: &'static str) -> AssertSqlSafe<String> {
+    let [all, one] = DB::LOCK;
+    AssertSqlSafe(sql.replace("$lock_all", all).replace("$lock_one", one))
+}
+
+pub(crate) fn clock(session: &super::Session) -> Option<&'static str> {
+    match session.connection {
+        super::Connection::Sqlite(_) => Sqlite::CLOCK,
+        super::Connection::Postgres(_) => Postgres::CLOCK,
+    }
+}
+
+/// Ends this transaction if its process stalls in it.
+pub(crate) async fn bound_stall(session: &mut super::Session) -> Result<()> {
+    let bound = match session.connection {
+        super::Connection::Sqlite(_) => Sqlite::BOUND_STALL,
+        super::Connection::Postgres(_) => Postgres::BOUND_STALL,
+    };
+    if let Some(sql) = bound {
+        session.execute(sql).await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn claim_mails<DB: Dialect>() -> &'static str {

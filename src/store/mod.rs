@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod parked;
 pub mod payments;
 pub mod runs;
+pub mod shares;
 pub mod tenants;
 pub mod verify;
 
@@ -334,10 +335,14 @@ impl Drop for Session {
 /// Migrations in order: number, name, text. The numbers and names are equal on both databases.
 type Migrations = &'static [(i64, &'static str, &'static str)];
 
-const SQLITE_MIGRATIONS: Migrations =
-    &[(1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql"))];
-const POSTGRES_MIGRATIONS: Migrations =
-    &[(1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql"))];
+const SQLITE_MIGRATIONS: Migrations = &[
+    (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
+    (6, "share_the_work", include_str!("../../migrations/sqlite/0006_share_the_work.sql")),
+];
+const POSTGRES_MIGRATIONS: Migrations = &[
+    (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
+    (6, "share_the_work", include_str!("../../migrations/postgres/0006_share_the_work.sql")),
+];
 
 /// The schema that this program works with: the number of its last migration.
 const SCHEMA_VERSION: i64 = SQLITE_MIGRATIONS[SQLITE_MIGRATIONS.len() - 1].0;

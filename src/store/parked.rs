@@ -71,11 +71,11 @@ impl Session {
     }
 
     /// Closes what a finished run settled: its date's subjects that it billed or that are no longer due, and any whose periods
-    /// have been charged or waived since.
+    /// have been charged or waived since. A date that was shared out has several runs.
     pub async fn settle_parked(
         &mut self,
         tenant_id: &str,
-        run_id: &str,
+        run_ids: &[String],
         run_date: NaiveDate,
         only: Option<&Subject>,
         now: i64,
@@ -84,7 +84,7 @@ impl Session {
         for parked in self.list_parked(&filter).await? {
             let subject = parked.subject();
             let seen = parked.run_date == run_date && only.is_none_or(|only| *only == subject);
-            let resolution = if parked.run_id == run_id {
+            let resolution = if run_ids.contains(&parked.run_id) {
                 continue;
             } else if self.has_payment(tenant_id, &subject, BillingPeriod::of(parked.run_date)).await? {
                 "billed"
