@@ -4,6 +4,7 @@
 
 mod arrears;
 mod config;
+mod daemon;
 mod demo;
 mod group;
 mod import;
@@ -19,6 +20,7 @@ mod verify;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use chrono::NaiveDate;
@@ -30,7 +32,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, LogFormat, Overrides};
 use crate::domain::calendar::parse_date;
 use crate::store::{Opened, Store};
-use crate::telemetry;
+use crate::telemetry::{self, Levels};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +96,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Bill what is due: a date, a range, or today and what was missed
     Run(run::RunArgs),
+    /// Wake daily, bill what is due and what was missed, send the mails; until it is told to stop
+    Daemon(daemon::DaemonArgs),
     /// Audit the whole ledger: nothing twice, nothing missed, sums agree, numbers gapless
     Verify(verify::VerifyArgs),
     /// Subjects that could not be billed, why, and what was decided
@@ -154,15 +158,17 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
         LogFormat::Text => telemetry::Format::Text,
         LogFormat::Json => telemetry::Format::Json,
     };
-    telemetry::init(format, &config.log.level)?;
+    let levels = telemetry::init(format, &config.log.level)?;
     let clock = clock::from_environment().map_err(|error| Wrong(format!("{error:#}")))?;
     Store::check_url(config.database.url.reveal()).map_err(|error| Wrong(error.to_string()))?;
-    let app = App { config, clock, by: who() };
+    let app = App { config, clock, by: who(), global: cli.global, levels };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    // The daemon ends what it is at before it stops.
+    let stops_by_itself = matches!(cli.command, Command::Daemon(_));
     runtime.block_on(async {
         tokio::select! {
             result = command(&app, cli.command) => result,
-            () = told_to_stop() => anyhow::bail!(
+            () = told_to_stop(), if !stops_by_itself => anyhow::bail!(
                 "stopped: what was committed stays, and the same command again goes on from there"
             ),
         }
@@ -183,6 +189,7 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Demo => demo::demo(app).await,
         Command::Import(args) => import::import(app, args).await,
         Command::Run(args) => run::run(app, args).await,
+        Command::Daemon(args) => daemon::daemon(app, args).await,
         Command::Verify(args) => verify::verify(app, args).await,
         Command::Parked(command) => parked::parked(app, command).await,
         Command::Arrears(command) => arrears::arrears(app, command).await,
@@ -216,9 +223,12 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// What every command needs.
 pub(crate) struct App {
     pub config: Config,
-    pub clock: Box<dyn Clock + Send + Sync>,
+    pub clock: Arc<dyn Clock>,
     /// Who started the program, for the records of runs and decisions.
     pub by: String,
+    /// What the configuration was read by, to read it again.
+    global: Global,
+    levels: Levels,
 }
 
 impl App {

@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
@@ -132,19 +132,19 @@ impl Clock for FileClock {
 const TEST_NOW: &str = "BILLDAY_TEST_NOW";
 
 /// The clock that the program runs by: the machine's, unless a test says otherwise.
-pub fn from_environment() -> anyhow::Result<Box<dyn Clock + Send + Sync>> {
+pub fn from_environment() -> anyhow::Result<Arc<dyn Clock>> {
     from_value(env::var_os(TEST_NOW))
 }
 
-fn from_value(value: Option<OsString>) -> anyhow::Result<Box<dyn Clock + Send + Sync>> {
-    let Some(value) = value else { return Ok(Box::new(SystemClock)) };
+fn from_value(value: Option<OsString>) -> anyhow::Result<Arc<dyn Clock>> {
+    let Some(value) = value else { return Ok(Arc::new(SystemClock)) };
     let text = value.to_str().ok_or_else(|| anyhow!("{TEST_NOW} is not UTF-8"))?;
     if let Some(path) = text.strip_prefix('@') {
-        return Ok(Box::new(FileClock::open(path.into())?));
+        return Ok(Arc::new(FileClock::open(path.into())?));
     }
     let instant = DateTime::parse_from_rfc3339(text)
         .with_context(|| format!("{TEST_NOW} should be an instant like 2026-01-31T06:00:00Z, not {text:?}"))?;
-    Ok(Box::new(FixedClock::at(instant.to_utc())))
+    Ok(Arc::new(FixedClock::at(instant.to_utc())))
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub struct Mail {
 pub struct Run {
     /// Rentals that one transaction holds at most; a group is never split.
     pub batch_rentals: u32,
+    /// Rentals in each part of a date that several daemons share.
+    pub share_rentals: u32,
 }
 
 /// The shape of log lines.
@@ -111,7 +113,7 @@ impl Default for Mail {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { batch_rentals: 2000 }
+        Self { batch_rentals: 2000, share_rentals: 20_000 }
     }
 }
 
@@ -286,7 +288,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 9] = [
+const KEYS: [Key; 10] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -296,6 +298,7 @@ const KEYS: [Key; 9] = [
     Key { name: "mail.from", secret: false, set: |c, v| put(&mut c.mail.from, v.address()) },
     Key { name: "mail.messageIdDomain", secret: false, set: |c, v| put(&mut c.mail.message_id_domain, v.domain()) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
+    Key { name: "run.shareRentals", secret: false, set: |c, v| put(&mut c.run.share_rentals, v.whole(100, 10_000_000)) },
 ];
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {

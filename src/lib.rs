@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! level 4   cli
-//! level 2   run    deliver    import
+//! level 3   schedule
+//! level 2   run    deliver    import    monitor
 //! level 1   store  render  mail  clock  config  telemetry
 //! level 0   domain
 //! ```
@@ -23,6 +24,9 @@ pub mod telemetry;
 
 pub mod deliver;
 pub mod import;
+pub mod monitor;
 pub mod run;
+
+pub mod schedule;
 
 pub mod cli;

@@ -26,3 +26,6 @@ create table daemon_state (
     seen_at bigint not null,
     summarized_at bigint not null
 );
+
+-- Mails that wait for a person, which a monitor counts.
+create index outbox_stuck on outbox (state) where state not in ('pending', 'sending', 'sent');

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::config::MailTransport;
+use crate::config::{Mail, MailTransport};
 use crate::deliver::{DeliveryReport, DeliverySettings, deliver};
 use crate::domain::message::MailState;
 use crate::store::Store;
@@ -81,15 +81,18 @@ pub(super) async fn outbox(app: &App, command: OutboxCommand) -> anyhow::Result<
     }
 }
 
-/// Sends the mails that wait; what keeps them from going out is told, and they go on waiting.
-pub(super) async fn send_waiting(app: &App, store: &Store) -> anyhow::Result<DeliveryReport> {
-    let mail = &app.config.mail;
-    let settings = DeliverySettings {
+/// How mails go out by the configuration.
+pub(super) fn delivery_settings(mail: &Mail) -> DeliverySettings {
+    DeliverySettings {
         folder: (mail.transport == MailTransport::Folder).then(|| mail.folder.clone()),
         from: mail.from.clone(),
         message_id_domain: mail.message_id_domain.clone(),
-    };
-    let report = deliver(store, &settings, &*app.clock, &mut |_| ()).await?;
+    }
+}
+
+/// Sends the mails that wait; what keeps them from going out is told, and they go on waiting.
+pub(super) async fn send_waiting(app: &App, store: &Store) -> anyhow::Result<DeliveryReport> {
+    let report = deliver(store, &delivery_settings(&app.config.mail), &*app.clock, &mut |_| ()).await?;
     if let Some(why) = &report.stopped {
         eprintln!("mails cannot go out and wait in the outbox: {why}");
     }

@@ -13,6 +13,7 @@ mod party;
 mod row;
 
 pub mod arrears;
+pub mod daemon;
 pub mod due;
 pub mod groups;
 pub mod import;
@@ -116,6 +117,18 @@ impl From<sqlx::Error> for StoreError {
             _ => Self::Other(anyhow!(error)),
         }
     }
+}
+
+/// Whether an error says that the database is not there now and may be later: it is starting, or the network is down.
+pub fn is_away(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+        Some(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+            // Connections refused or lost, shutting down or starting, too many of them, no such database yet.
+            ["08", "57P", "53300", "55000", "3D000"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    })
 }
 
 /// A connection inside a transaction: a snapshot to read from, or the one that [`Store::with_tx`] hands out for writing.

@@ -10,7 +10,7 @@ use std::path::Path;
 const LEVELS: [&[&str]; 5] = [
     &["cli"],
     &["api", "schedule"],
-    &["run", "deliver", "import", "demo"],
+    &["run", "deliver", "import", "demo", "monitor"],
     &["store", "render", "mail", "clock", "config", "telemetry"],
     &["domain"],
 ];
