@@ -87,13 +87,21 @@ fn whole_micros(now: DateTime<Utc>) -> DateTime<Utc> {
     instant(micros(now)).unwrap_or(now)
 }
 
-/// A clock that shows what a file says, so that a test moves the time of a program that runs: an instant and, behind a space,
-/// the microseconds of the steady clock, which otherwise goes with it.
+/// A clock that shows what a file says, so that a test moves the time of a program that runs.
 #[derive(Debug)]
 struct FileClock {
     path: PathBuf,
     /// What it showed last: the file may be in the middle of being written.
-    last: Mutex<(DateTime<Utc>, i64)>,
+    last: Mutex<Shown>,
+}
+
+/// Up to three words: an instant, the microseconds of the steady clock, which otherwise goes with it, and `machine` to be taken
+/// for the machine's own.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    now: DateTime<Utc>,
+    steady: i64,
+    is_machine: bool,
 }
 
 impl FileClock {
@@ -103,13 +111,14 @@ impl FileClock {
         Ok(Self { path, last: Mutex::new(shown) })
     }
 
-    fn parse(text: &str) -> Option<(DateTime<Utc>, i64)> {
-        let (instant, steady) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), ""));
-        let instant = DateTime::parse_from_rfc3339(instant).ok()?.to_utc();
-        Some((instant, if steady.is_empty() { micros(instant) } else { steady.parse().ok()? }))
+    fn parse(text: &str) -> Option<Shown> {
+        let mut words = text.split_whitespace();
+        let now = DateTime::parse_from_rfc3339(words.next()?).ok()?.to_utc();
+        let steady = words.next().map_or(Some(micros(now)), |steady| steady.parse().ok())?;
+        Some(Shown { now, steady, is_machine: words.next() == Some("machine") })
     }
 
-    fn shown(&self) -> (DateTime<Utc>, i64) {
+    fn shown(&self) -> Shown {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shown) = std::fs::read_to_string(&self.path).ok().and_then(|text| Self::parse(&text)) {
             *last = shown;
@@ -120,11 +129,15 @@ impl FileClock {
 
 impl Clock for FileClock {
     fn now(&self) -> DateTime<Utc> {
-        self.shown().0
+        self.shown().now
     }
 
     fn steady(&self) -> i64 {
-        self.shown().1
+        self.shown().steady
+    }
+
+    fn is_machine(&self) -> bool {
+        self.shown().is_machine
     }
 }
 

@@ -22,7 +22,7 @@ use crate::run::{DateWork, Dates, Progress, RunSettings, Runner, Schedule, Stopp
 use crate::store::parked::ParkedRow;
 use crate::store::runs::RunKind;
 use crate::store::shares::{Claimed, Share};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, is_away};
 
 use super::notify::Notifier;
 
@@ -158,10 +158,10 @@ impl Engine {
         alarm.is_none()
     }
 
-    /// Notes in the database that it is this late.
+    /// Notes in the database how late it is, by the last reading that could be believed.
     async fn see(&self) -> anyhow::Result<()> {
-        let now = micros(self.bench.clock.now());
-        Ok(self.bench.store.with_tx(move |tx| Box::pin(tx.see(now, false))).await?)
+        let Some(Reading { wall, .. }) = self.good else { return Ok(()) };
+        Ok(self.bench.store.with_tx(move |tx| Box::pin(tx.see(wall, false))).await?)
     }
 
     /// Runs what is due of each tenant and nobody else holds.
@@ -176,10 +176,10 @@ impl Engine {
                     self.failing.remove(&tenant.tenant_id);
                 }
                 Err(error) if error.is::<Stopped>() => break,
+                // If nobody can be run, this tenant is not to blame.
+                Err(error) if is_away(&error) => return Err(error),
                 Err(error) => {
                     pass.failed = true;
-                    // If nobody can be run, this tenant is not to blame.
-                    self.bench.store.read().await?.end().await;
                     self.postpone(&tenant.tenant_id, &error);
                 }
             }
@@ -353,7 +353,9 @@ impl Engine {
                 }
                 self.alive();
                 if let Err(error) = self.retry(&tenant, &parked).await {
-                    self.bench.store.read().await?.end().await;
+                    if is_away(&error) {
+                        return Err(error);
+                    }
                     self.postpone(&tenant_id, &error);
                     break;
                 }

@@ -121,12 +121,18 @@ impl From<sqlx::Error> for StoreError {
 
 /// Whether an error says that the database is not there now and may be later: it is starting, or the network is down.
 pub fn is_away(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| match cause.downcast_ref::<sqlx::Error>() {
-        Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
-        Some(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+    let away = |error: &sqlx::Error| match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Connections refused or lost, shutting down or starting, too many of them, no such database yet.
             ["08", "57P", "53300", "55000", "3D000"].iter().any(|class| code.starts_with(class))
         }),
+        _ => false,
+    };
+    error.chain().any(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
+        // It shows the causes of what it holds, but not that itself.
+        (_, Some(StoreError::Other(inner))) => is_away(inner),
+        (_, Some(StoreError::UnknownCommit(error) | StoreError::Busy(error))) | (Some(error), _) => away(error),
         _ => false,
     })
 }

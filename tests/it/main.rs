@@ -4,6 +4,7 @@ mod support;
 
 mod architecture;
 mod cli;
+mod daemon;
 mod delivery;
 mod edge_cases;
 mod faults;

@@ -95,12 +95,12 @@ fn whole(database: &str) -> String {
 fn both_databases_have_the_same_migrations() {
     let names: Vec<String> = migrations("sqlite").into_keys().collect();
     assert_eq!(names, migrations("postgres").into_keys().collect::<Vec<_>>());
-    for (n, name) in names.iter().enumerate() {
-        assert!(
-            name.starts_with(&format!("{:04}_", n + 1)) && name.ends_with(".sql"),
-            "{name} is not number {}",
-            n + 1
-        );
+    for pair in names.windows(2) {
+        assert!(pair[0][..5] < pair[1][..5], "{} and {} have the same number", pair[0], pair[1]);
+    }
+    for name in names {
+        let (number, rest) = name.split_once('_').expect("a number");
+        assert!(number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit()) && rest.ends_with(".sql"), "{name}");
     }
 }
 

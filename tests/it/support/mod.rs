@@ -1,5 +1,7 @@
 //! A fresh world for each test, on SQLite and on a real PostgreSQL.
 
+pub mod daemon;
+pub mod random;
 pub mod world;
 
 use std::sync::OnceLock;
