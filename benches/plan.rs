@@ -1,12 +1,13 @@
 //! Planning alone, without a database: `cargo bench --bench plan`. Items are rentals.
 
 use billday::domain::calendar::parse_date;
+use billday::domain::document::Seller;
 use billday::domain::invoice::NumberFormat;
 use billday::domain::plan::{DueRental, DueSubject, History, PlanContext, plan};
 use billday::domain::rental::RentalStatus;
 use billday::domain::tax::TaxRule;
 use billday::domain::tenant::{BillingCycle, ContractEnd};
-use billday::domain::{BillingDay, BillingPeriod, Currency, TaxMode, TaxTreatment};
+use billday::domain::{BillingDay, BillingPeriod, Currency, EInvoice, TaxMode, TaxTreatment};
 use billday::domain::{Customer, Rental, Subject, Tenant};
 use chrono::NaiveDate;
 use divan::Bencher;
@@ -72,6 +73,7 @@ fn tenant() -> Tenant {
         max_arrears: 3,
         run_at: chrono::NaiveTime::MIN,
         party_id: "seller".into(),
+        seller: Seller::default(),
     }
 }
 
@@ -93,6 +95,8 @@ fn due_subject(group: usize, size: usize, history: &History) -> DueSubject {
             payment_terms_days: None,
             locale: None,
             party_id: "buyer".into(),
+            e_invoice: EInvoice::None,
+            e_invoice_lacks: Vec::new(),
         })),
         rentals: rentals.collect(),
         customer_id,

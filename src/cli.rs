@@ -9,10 +9,13 @@ mod demo;
 mod group;
 mod import;
 mod invoice;
+mod key;
 mod outbox;
 mod parked;
+mod preview;
 mod run;
 mod runs;
+mod serve;
 mod table;
 mod tenant;
 mod verify;
@@ -28,6 +31,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::change::By;
 use crate::clock::{self, Clock};
 use crate::config::{Config, LogFormat, Overrides};
 use crate::domain::calendar::parse_date;
@@ -112,15 +116,22 @@ enum Command {
     /// Invoices: what they say, their PDF and XML, and what e-invoices lack
     #[command(subcommand)]
     Invoice(invoice::InvoiceCommand),
+    /// The next invoice of one group or rental, as it would be: planned and drawn, nothing written
+    Preview(preview::PreviewArgs),
     /// Past runs and their reports
     #[command(subcommand)]
     Runs(runs::RunsCommand),
-    /// Billing groups: list, show, delete
+    /// Billing groups: list, show, create, update, delete
     #[command(subcommand)]
     Group(group::GroupCommand),
     /// Tenants and their settings
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Keys of the API: create, list, revoke
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Serve the HTTP API
+    Serve(serve::ServeArgs),
     /// The configuration: check it, or print the commented default
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -163,8 +174,8 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
     Store::check_url(config.database.url.reveal()).map_err(|error| Wrong(error.to_string()))?;
     let app = App { config, clock, by: who(), global: cli.global, levels };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    // The daemon ends what it is at before it stops.
-    let stops_by_itself = matches!(cli.command, Command::Daemon(_));
+    // These end what they are at before they stop.
+    let stops_by_itself = matches!(cli.command, Command::Daemon(_) | Command::Serve(_));
     runtime.block_on(async {
         tokio::select! {
             result = command(&app, cli.command) => result,
@@ -195,8 +206,11 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Arrears(command) => arrears::arrears(app, command).await,
         Command::Outbox(command) => outbox::outbox(app, command).await,
         Command::Invoice(command) => invoice::invoice(app, command).await,
+        Command::Preview(args) => preview::show(app, args).await,
         Command::Runs(command) => runs::runs(app, command).await,
         Command::Group(command) => group::group(app, command).await,
+        Command::Key(command) => key::key(app, command).await,
+        Command::Serve(args) => serve::serve(app, args).await,
         Command::Tenant(command) => tenant::tenant(app, command).await,
         Command::Config(command) => config::config(app, command).await,
     }
@@ -247,6 +261,11 @@ impl App {
                 Ok(None)
             }
         }
+    }
+
+    /// Who changes something of a tenant, for the record.
+    pub fn by(&self, tenant_id: String) -> By {
+        By { tenant_id, actor: "cli".to_owned(), now: self.clock.now() }
     }
 
     /// Now, as the databases keep it.

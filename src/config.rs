@@ -32,6 +32,8 @@ pub struct Config {
     pub log: Log,
     pub mail: Mail,
     pub run: Run,
+    pub api: Api,
+    pub daemon: Daemon,
 }
 
 /// Where the ledger is.
@@ -57,6 +59,8 @@ pub struct Mail {
     pub folder: PathBuf,
     pub from: String,
     pub message_id_domain: String,
+    /// The folder of the operator's own templates; it need not be there.
+    pub templates: PathBuf,
 }
 
 /// How a run works.
@@ -66,6 +70,39 @@ pub struct Run {
     pub batch_rentals: u32,
     /// Rentals in each part of a date that several daemons share.
     pub share_rentals: u32,
+}
+
+/// How the daemon tells others of its work.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Daemon {
+    /// Called when a day's work is done; often holds a secret.
+    pub heartbeat_url: Option<Secret>,
+}
+
+/// A text that only [`reveal`](Self::reveal) tells.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one who needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How the HTTP API serves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Api {
+    /// Something in front of it encrypts what leaves the machine.
+    pub behind_proxy: bool,
+    /// For one key; 0 sets no limit.
+    pub requests_per_minute: u32,
 }
 
 /// The shape of log lines.
@@ -107,6 +144,7 @@ impl Default for Mail {
             folder: "mail".into(),
             from: "invoices@localhost".into(),
             message_id_domain: "billday.invalid".into(),
+            templates: "templates".into(),
         }
     }
 }
@@ -288,7 +326,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 10] = [
+const KEYS: [Key; 14] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -297,8 +335,12 @@ const KEYS: [Key; 10] = [
     Key { name: "mail.folder", secret: false, set: |c, v| put(&mut c.mail.folder, v.path()) },
     Key { name: "mail.from", secret: false, set: |c, v| put(&mut c.mail.from, v.address()) },
     Key { name: "mail.messageIdDomain", secret: false, set: |c, v| put(&mut c.mail.message_id_domain, v.domain()) },
+    Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path()) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
     Key { name: "run.shareRentals", secret: false, set: |c, v| put(&mut c.run.share_rentals, v.whole(1, 10_000_000)) },
+    Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },
+    Key { name: "api.requestsPerMinute", secret: false, set: |c, v| put(&mut c.api.requests_per_minute, v.whole(0, 1_000_000)) },
+    Key { name: "daemon.heartbeatUrl", secret: true, set: |c, v| put(&mut c.daemon.heartbeat_url, v.web_address()) },
 ];
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
@@ -541,6 +583,14 @@ impl<'a> Value<'a> {
             .ok_or_else(|| format!("should be a whole number from {least} to {most}"))
     }
 
+    fn flag(self) -> Result<bool, String> {
+        let flag = match self {
+            Self::Text(text) => text.parse().ok(),
+            Self::Toml(value) => value.get_ref().as_bool(),
+        };
+        flag.ok_or_else(|| "should be true or false".to_owned())
+    }
+
     fn word<T>(self, words: &[&str], parse: fn(&str) -> Option<T>) -> Result<T, String> {
         let should_be: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
         let should_be = should_be.join(" or ");
@@ -557,6 +607,17 @@ impl<'a> Value<'a> {
         };
         self.text("sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE", fits)
             .map(|url| DatabaseUrl(url.to_owned()))
+    }
+
+    /// A URL to call, or `none`.
+    fn web_address(self) -> Result<Option<Secret>, String> {
+        let fits = |url: &str| {
+            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            url == "none"
+                || rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()))
+        };
+        let url = self.text("https://HOST/PATH or \"none\"", fits)?;
+        Ok((url != "none").then(|| Secret(url.to_owned())))
     }
 
     fn level(self) -> Result<String, String> {
@@ -653,7 +714,8 @@ mod tests {
         // From a start where everything differs, so that a key that sets nothing shows.
         let other = load(
             "database = {url = 'sqlite://x', connections = 9}\nlog = {format = 'json', level = 'off'}\nrun = {batchRentals = 7}\n\
-             mail = {transport = 'none', folder = 'x', from = 'x@y', messageIdDomain = 'x'}",
+             mail = {transport = 'none', folder = 'x', from = 'x@y', messageIdDomain = 'x'}\n\
+             api = {behindProxy = true, requestsPerMinute = 7}\ndaemon = {heartbeatUrl = 'http://x'}",
             &[],
         );
         let mut reading = Reading { config: other.unwrap(), problems: Vec::new() };
@@ -721,6 +783,9 @@ mod tests {
             for wrong in
                 ["1.5", "true", "[]", "2026-01-31", "{a = 1}", "-1", "99999999999999999999", "''", "\"\\u0000\""]
             {
+                if key.name == "api.behindProxy" && wrong == "true" {
+                    continue;
+                }
                 let text = problem(&format!("{} = {wrong}", key.name), &[]);
                 assert!(text.starts_with(&format!("billday.toml:1: {}: should be ", key.name)), "{text}");
             }

@@ -18,8 +18,8 @@ use crate::domain::report::Delivery;
 use crate::mail::{
     Attached, Envelope, FolderTransport, MailError, Outgoing, build_message, check_address, file_name, safe_for_files,
 };
-use crate::render::email::{Annex, MailTemplates};
-use crate::render::invoice::InvoiceRenderer;
+use crate::render::email::{Annex, MailFault, MailTemplates};
+use crate::render::invoice::{InvoiceRenderer, RenderedInvoice};
 use crate::store::outbox::ClaimedMail;
 use crate::store::{Result as StoreResult, Store, StoreError};
 
@@ -32,6 +32,8 @@ pub struct DeliverySettings {
     pub from: String,
     /// The right side of each Message-ID.
     pub message_id_domain: String,
+    /// The operator's own templates; without it, or if it is not there, the built-in ones are used.
+    pub templates: Option<PathBuf>,
 }
 
 /// What one delivery did.
@@ -76,6 +78,11 @@ pub async fn deliver(
         progress(&report);
     }
     Ok(report)
+}
+
+/// Like a server that is down: nothing can go out, no mail is to blame, and all of them wait until it is mended.
+fn template_fault(why: &str) -> String {
+    format!("a template of mails does not work: {why}")
 }
 
 /// Sends one batch; `false` if nothing was due.
@@ -138,6 +145,8 @@ async fn settle(store: &Store, settled: Vec<(ClaimedMail, Settled)>, now: i64) -
 /// What is needed to send a mail, opened once for a delivery.
 struct Sender {
     templates: MailTemplates,
+    /// Why nothing may go out: a template of the operator's does not work.
+    templates_fault: Option<String>,
     /// Used by one batch at a time.
     renderer: Mutex<InvoiceRenderer>,
     transport: FolderTransport,
@@ -159,8 +168,15 @@ impl Sender {
         if let Err(reason) = check_address(&format!("id@{}", settings.message_id_domain)) {
             bail!("a Message-ID that ends in {:?} {reason}", settings.message_id_domain);
         }
+        let own = settings.templates.as_deref().map(MailTemplates::with_own).transpose();
+        let (own, templates_fault) = match own {
+            Ok(own) => (own, None),
+            Err(why) => (None, Some(template_fault(&why))),
+        };
+        let templates = own.map_or_else(MailTemplates::new, Ok).context("cannot read the templates of mails")?;
         Ok(Self {
-            templates: MailTemplates::new().context("cannot read the templates of mails")?,
+            templates,
+            templates_fault,
             renderer: Mutex::new(InvoiceRenderer::new().context("cannot read the fonts of invoices")?),
             transport,
             from: settings.from.clone(),
@@ -170,7 +186,8 @@ impl Sender {
 
     /// Sends mail by mail; once the transport fails, the rest is released untried.
     fn send_batch(&self, batch: Vec<(ClaimedMail, Result<InvoiceDocument, String>)>) -> SentBatch {
-        let mut stopped = self.transport.prepare().err().map(|error| error.to_string());
+        let closed = || self.transport.prepare().err().map(|error| error.to_string());
+        let mut stopped = self.templates_fault.clone().or_else(closed);
         let mut attempts = Vec::with_capacity(batch.len());
         for (mail, content) in batch {
             let attempt = match (&stopped, &mail.recipient) {
@@ -204,19 +221,22 @@ impl Sender {
         }
         let refused = |error: anyhow::Error| MailError::Refused(format!("{error:#}"));
         let invoice = self.renderer.lock().unwrap_or_else(PoisonError::into_inner).render(content).map_err(refused)?;
-        let pdf = Some(invoice.pdf).filter(|pdf| pdf.len() <= ANNEX_BYTES_MAX);
-        let annex = if pdf.is_some() { Annex::Attached } else { Annex::TooLarge };
-        let rendered = self.templates.render(content, annex).map_err(refused)?;
+        let xml = invoice.xml_beside();
+        let annex = match xml {
+            _ if invoice.pdf.len() + xml.map_or(0, <[u8]>::len) > ANNEX_BYTES_MAX => Annex::TooLarge,
+            Some(_) => Annex::AttachedWithXml,
+            None => Annex::Attached,
+        };
+        let rendered = self.templates.render(content, annex).map_err(|fault| match fault {
+            MailFault::Template(why) => MailError::Transport(template_fault(&why)),
+            MailFault::Mail(why) => MailError::Refused(why),
+        })?;
         let date = crate::clock::instant(mail.created_at)
             .ok_or_else(|| MailError::Refused(format!("the mail has no usable creation time: {}", mail.created_at)))?;
         // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
         let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
         let name = file_name(&content.invoice_number, &mail.payment_id);
-        let attached = pdf.map(|bytes| Attached {
-            file_name: format!("{}.pdf", safe_for_files(&content.invoice_number)),
-            content_type: "application/pdf",
-            bytes,
-        });
+        let attached = if annex == Annex::TooLarge { Vec::new() } else { files(&content.invoice_number, &invoice) };
         let bytes = build_message(
             &rendered,
             attached,
@@ -231,4 +251,17 @@ impl Sender {
         )?;
         self.transport.send(&Outgoing { from: &self.from, to: recipient, name: &name, bytes: &bytes })
     }
+}
+
+/// An invoice's files under its number.
+fn files(invoice_number: &str, invoice: &RenderedInvoice) -> Vec<Attached> {
+    let name = safe_for_files(invoice_number);
+    let file = |ending: &str, content_type, bytes: &[u8]| Attached {
+        file_name: format!("{name}.{ending}"),
+        content_type,
+        bytes: bytes.to_vec(),
+    };
+    let pdf = file("pdf", "application/pdf", &invoice.pdf);
+    let xml = invoice.xml_beside().map(|xml| file("xml", "application/xml", xml));
+    [pdf].into_iter().chain(xml).collect()
 }

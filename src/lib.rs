@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! level 4   cli
-//! level 3   schedule
-//! level 2   run    deliver    import    monitor
-//! level 1   store  render  mail  clock  config  telemetry
+//! level 3   api    schedule
+//! level 2   run    deliver    import    preview    change    monitor
+//! level 1   store  render  mail  clock  config  telemetry  input
 //! level 0   domain
 //! ```
 
@@ -17,16 +17,20 @@ pub mod domain;
 
 pub mod clock;
 pub mod config;
+pub mod input;
 pub mod mail;
 pub mod render;
 pub mod store;
 pub mod telemetry;
 
+pub mod change;
 pub mod deliver;
 pub mod import;
 pub mod monitor;
+pub mod preview;
 pub mod run;
 
+pub mod api;
 pub mod schedule;
 
 pub mod cli;

@@ -57,12 +57,12 @@ const NAME_MAX: usize = 100;
 /// Longest subject, in characters.
 const SUBJECT_MAX: usize = 200;
 
-/// Builds the message as it goes over the wire: text and HTML as alternatives, and the file beside them.
+/// Builds the message as it goes over the wire: text and HTML as alternatives, and the files beside them.
 ///
 /// It never panics: lettre does on texts that are cleaned here, and what slips through is caught.
 pub fn build_message(
     mail: &RenderedMail,
-    attached: Option<Attached>,
+    attached: Vec<Attached>,
     envelope: &Envelope<'_>,
 ) -> Result<Vec<u8>, MailError> {
     catch_unwind(AssertUnwindSafe(|| build(mail, attached, envelope))).unwrap_or_else(|panic| {
@@ -70,17 +70,19 @@ pub fn build_message(
     })
 }
 
-fn build(mail: &RenderedMail, attached: Option<Attached>, envelope: &Envelope<'_>) -> Result<Vec<u8>, MailError> {
+fn build(mail: &RenderedMail, attached: Vec<Attached>, envelope: &Envelope<'_>) -> Result<Vec<u8>, MailError> {
     let from_name = Some(clean(envelope.from_name, NAME_MAX)).filter(|name| !name.is_empty());
     let boundary = boundary(mail, envelope.message_id);
     let mut parts = MultiPart::alternative()
         .boundary(&boundary)
         .singlepart(SinglePart::plain(mail.text.clone()))
         .singlepart(SinglePart::html(mail.html.clone()));
-    if let Some(Attached { file_name, content_type, bytes }) = attached {
+    if !attached.is_empty() {
+        parts = MultiPart::mixed().boundary(format!("file-{boundary}")).multipart(parts);
+    }
+    for Attached { file_name, content_type, bytes } in attached {
         let content_type = ContentType::parse(content_type).map_err(|error| MailError::Refused(error.to_string()))?;
-        let file = Attachment::new(file_name).body(bytes, content_type);
-        parts = MultiPart::mixed().boundary(format!("file-{boundary}")).multipart(parts).singlepart(file);
+        parts = parts.singlepart(Attachment::new(file_name).body(bytes, content_type));
     }
     let mut builder = Message::builder()
         .message_id(Some(envelope.message_id.to_owned()))
@@ -276,7 +278,7 @@ mod tests {
     #[test]
     fn the_same_mail_has_the_same_bytes() {
         let build =
-            || build_message(&mail("s", "täxt", "<p>html</p>"), None, &envelope("Seller", "a@b.example")).unwrap();
+            || build_message(&mail("s", "täxt", "<p>html</p>"), vec![], &envelope("Seller", "a@b.example")).unwrap();
         let message = String::from_utf8(build()).unwrap();
         assert_eq!(message.as_bytes(), build());
         assert!(message.contains("Message-ID: <pay_1.invoice.abc@seller.example>\r\n"), "{message}");
@@ -286,15 +288,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_beside_the_words_with_its_name_and_the_same_bytes_on_every_try() {
-        let pdf =
-            || Attached { file_name: "INV-1.pdf".into(), content_type: "application/pdf", bytes: vec![0, 255, 10] };
-        let build = || build_message(&mail("s", "t", "h"), Some(pdf()), &envelope("Seller", "a@b.example")).unwrap();
+    fn files_go_beside_the_words_in_their_order_with_their_names_and_the_same_bytes_on_every_try() {
+        let files = || {
+            vec![
+                Attached { file_name: "INV-1.pdf".into(), content_type: "application/pdf", bytes: vec![0, 255, 10] },
+                Attached { file_name: "INV-1.xml".into(), content_type: "application/xml", bytes: b"<a/>".to_vec() },
+            ]
+        };
+        let build = || build_message(&mail("s", "t", "h"), files(), &envelope("Seller", "a@b.example")).unwrap();
         let message = String::from_utf8(build()).unwrap();
         assert_eq!(message.as_bytes(), build());
         assert!(message.contains("Content-Type: multipart/mixed;") && message.contains("multipart/alternative;"));
-        assert!(message.contains("Content-Disposition: attachment; filename=\"INV-1.pdf\""), "{message}");
-        assert!(message.contains("Content-Type: application/pdf\r\n") && message.contains("AP8K"), "{message}");
+        let place = |said: &str| message.find(said).unwrap_or_else(|| panic!("{said} is missing in:\n{message}"));
+        let pdf = place("Content-Disposition: attachment; filename=\"INV-1.pdf\"");
+        let xml = place("Content-Disposition: attachment; filename=\"INV-1.xml\"");
+        assert!(pdf < place("AP8K") && place("AP8K") < xml && xml < place("<a/>"), "{message}");
+        place("Content-Type: application/pdf\r\n");
+        place("Content-Type: application/xml\r\n");
         assert_eq!(header_names(message.as_bytes()), HEADERS);
     }
 
@@ -326,7 +336,7 @@ mod tests {
         for address in ["a@b.example", "first.last+tag@sub.b-c.example", "a@localhost", "a@xn--bcher-kva.example"] {
             assert_eq!(check_address(address), Ok(()), "{address}");
         }
-        let refused = build_message(&mail("s", "t", "h"), None, &envelope("x", "nobody")).unwrap_err();
+        let refused = build_message(&mail("s", "t", "h"), vec![], &envelope("x", "nobody")).unwrap_err();
         assert_eq!(refused, MailError::Refused("the address \"nobody\" has no @".into()));
     }
 
@@ -342,16 +352,16 @@ mod tests {
         fn any_strings_make_a_valid_mail_with_no_extra_header_line_and_no_panic(
             name in any::<String>(), subject in any::<String>(), text in any::<String>(), html in any::<String>(),
         ) {
-            let message = build_message(&mail(&subject, &text, &html), None, &envelope(&name, "a@b.example")).unwrap();
+            let message = build_message(&mail(&subject, &text, &html), vec![], &envelope(&name, "a@b.example")).unwrap();
             prop_assert_eq!(header_names(&message), HEADERS);
             prop_assert!(message.split(|b| *b == b'\n').all(|line| line.len() <= 999));
         }
 
         #[test]
         fn any_line_breaks_make_a_valid_mail_too(name in "[a\r\n\\u{85}\\u{202e}:\"<>@ ]{0,80}", to in any::<String>()) {
-            let message = build_message(&mail(&name, &name, &name), None, &envelope(&name, "a@b.example")).unwrap();
+            let message = build_message(&mail(&name, &name, &name), vec![], &envelope(&name, "a@b.example")).unwrap();
             prop_assert_eq!(header_names(&message), HEADERS);
-            let _ = build_message(&mail(&name, &name, &name), None, &envelope(&name, &to));
+            let _ = build_message(&mail(&name, &name, &name), vec![], &envelope(&name, &to));
         }
 
         #[test]

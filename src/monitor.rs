@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::micros;
 use crate::domain::report::Tally;
-use crate::store::Store;
 use crate::store::daemon::{Figures, PoolUse};
+use crate::store::{Store, StoreError};
 
 /// A part of the program that can be unable to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,15 +158,25 @@ impl Monitor {
         self.overdue.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant_id.to_owned(), dates);
     }
 
-    /// All figures, those of the ledger read now.
-    pub async fn metrics(&self, store: &Store, now: DateTime<Utc>) -> Result<String, crate::store::StoreError> {
-        let mut session = store.read().await?;
-        let figures = session.figures().await?;
-        session.end().await;
-        Ok(self.write(&figures, store.pool_use(), now))
+    /// What keeps this process from billing, in words.
+    pub fn stopping(&self) -> Vec<String> {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.iter().filter(|(part, _)| part.stops_all()).map(|(_, problem)| problem.clone()).collect()
     }
 
-    fn write(&self, figures: &Figures, pool: PoolUse, now: DateTime<Utc>) -> String {
+    /// All figures; those of the ledger are read now, and left out if that takes longer than `within`.
+    pub async fn metrics(&self, store: &Store, now: DateTime<Utc>, within: Duration) -> String {
+        let read = async {
+            let mut session = store.read().await?;
+            let figures = session.figures().await?;
+            session.end().await;
+            Ok::<_, StoreError>(figures)
+        };
+        let figures = tokio::time::timeout(within, read).await.ok().and_then(Result::ok);
+        self.write(figures.as_ref(), store.pool_use(), now)
+    }
+
+    fn write(&self, figures: Option<&Figures>, pool: PoolUse, now: DateTime<Utc>) -> String {
         let mut text = Text::default();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         text.head("billday_build_info", "gauge", "which program this is");
@@ -188,23 +198,6 @@ impl Monitor {
             text.line("billday_tick_age_seconds", Decimal::micros((micros(now) - last_tick).max(0) as u64));
         }
 
-        text.head(
-            "billday_last_completed_date_seconds",
-            "gauge",
-            "a tenant's latest completed date, as its midnight in UTC",
-        );
-        for tenant in &figures.tenants {
-            if let Some(date) = tenant.last_completed {
-                let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
-                text.of_tenant("billday_last_completed_date_seconds", &tenant.tenant_id, midnight);
-            }
-        }
-        text.head("billday_parked", "gauge", "subjects that could not be billed and wait for a person");
-        figures.tenants.iter().for_each(|tenant| text.of_tenant("billday_parked", &tenant.tenant_id, tenant.parked));
-        text.head("billday_withheld_periods", "gauge", "gaps that are held back until a person decides");
-        for tenant in &figures.tenants {
-            text.of_tenant("billday_withheld_periods", &tenant.tenant_id, tenant.withheld);
-        }
         text.head("billday_overdue_dates", "gauge", "dates that were missed too long ago to be caught up");
         for (tenant_id, dates) in self.overdue.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             text.of_tenant("billday_overdue_dates", tenant_id, dates);
@@ -226,21 +219,47 @@ impl Monitor {
         self.runs.write(&mut text, "billday_run_seconds", "how long runs took, or shares of them");
         self.batches.write(&mut text, "billday_batch_seconds", "how long batches took until they were committed");
 
-        text.head("billday_mails", "gauge", "mails that are not sent, by state");
-        for (state, count) in &figures.mails {
-            text.line(&format!("billday_mails{{state=\"{state}\"}}"), count);
+        text.head("billday_database_answers", "gauge", "1 if the ledger could be read for this answer");
+        text.line("billday_database_answers", u8::from(figures.is_some()));
+        if let Some(figures) = figures {
+            write_ledger(&mut text, figures, now);
         }
-        text.head("billday_oldest_waiting_mail_seconds", "gauge", "how long a mail has waited at the most");
-        let oldest = figures.oldest_waiting_mail.map_or(0, |since| (micros(now) - since).max(0));
-        text.line("billday_oldest_waiting_mail_seconds", Decimal::micros(oldest as u64));
-        text.head("billday_leases", "gauge", "shares of dates that some daemon holds");
-        text.line("billday_leases", figures.leases);
         text.head("billday_connections", "gauge", "connections to the database");
         for (state, count) in [("open", pool.open), ("idle", pool.idle), ("most", pool.most)] {
             text.line(&format!("billday_connections{{state=\"{state}\"}}"), count);
         }
         text.0
     }
+}
+
+/// The figures of the ledger.
+fn write_ledger(text: &mut Text, figures: &Figures, now: DateTime<Utc>) {
+    text.head(
+        "billday_last_completed_date_seconds",
+        "gauge",
+        "a tenant's latest completed date, as its midnight in UTC",
+    );
+    for tenant in &figures.tenants {
+        if let Some(date) = tenant.last_completed {
+            let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
+            text.of_tenant("billday_last_completed_date_seconds", &tenant.tenant_id, midnight);
+        }
+    }
+    text.head("billday_parked", "gauge", "subjects that could not be billed and wait for a person");
+    figures.tenants.iter().for_each(|tenant| text.of_tenant("billday_parked", &tenant.tenant_id, tenant.parked));
+    text.head("billday_withheld_periods", "gauge", "gaps that are held back until a person decides");
+    for tenant in &figures.tenants {
+        text.of_tenant("billday_withheld_periods", &tenant.tenant_id, tenant.withheld);
+    }
+    text.head("billday_mails", "gauge", "mails that are not sent, by state");
+    for (state, count) in &figures.mails {
+        text.line(&format!("billday_mails{{state=\"{state}\"}}"), count);
+    }
+    text.head("billday_oldest_waiting_mail_seconds", "gauge", "how long a mail has waited at the most");
+    let oldest = figures.oldest_waiting_mail.map_or(0, |since| (micros(now) - since).max(0));
+    text.line("billday_oldest_waiting_mail_seconds", Decimal::micros(oldest as u64));
+    text.head("billday_leases", "gauge", "shares of dates that some daemon holds");
+    text.line("billday_leases", figures.leases);
 }
 
 /// Seconds without going through a float.
@@ -311,7 +330,7 @@ mod tests {
             leases: 1,
         };
         let pool = PoolUse { open: 3, idle: 1, most: 4 };
-        let text = monitor.write(&figures, pool, DateTime::from_timestamp(1_002, 500_000_000).unwrap());
+        let text = monitor.write(Some(&figures), pool, DateTime::from_timestamp(1_002, 500_000_000).unwrap());
         for line in [
             "billday_ready 0",
             "billday_problem{part=\"clock\"} 1",

@@ -10,7 +10,6 @@
 //! takes its invoice numbers when the earlier one is committed. Memory stays flat however many subjects there are. A crash
 //! at any instruction leaves whole batches only; the next run finds them on record and goes on.
 
-mod overlay;
 mod reader;
 mod schedule;
 
@@ -25,9 +24,10 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{self, Clock};
 use crate::domain::calendar::local_date;
+use crate::domain::overlay::Overlay;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Outcome, PlanContext, PlanHasher, SubjectPlan, plan};
-use crate::domain::report::{Delivery, RunReport, Tally, TenantReport};
+use crate::domain::report::{Delivery, PlainInvoices, RunReport, Tally, TenantReport};
 use crate::domain::{Subject, SubjectKind};
 use crate::render::payment::WirePayment;
 use crate::render::report::ReportFormat;
@@ -38,7 +38,6 @@ use crate::store::runs::RunStart;
 use crate::store::shares::{Claim, Claimed, Share};
 use crate::store::{Store, StoreError};
 
-use overlay::Overlay;
 use reader::{Read, View, spawn_reader};
 pub use schedule::{DateWork, Dates, Overdue, Refused, Schedule, TenantWork};
 
@@ -271,6 +270,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             never_charged: 0,
             totals: BTreeMap::new(),
             delivery: Delivery::default(),
+            plain: PlainInvoices::default(),
         };
         let spool = runner.settings.format.spool();
         let own_hasher = PlanHasher::default();
@@ -496,6 +496,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         for (index, payment) in batch.payments().enumerate() {
             self.hasher.add(tenant_id, payment);
             self.own_hasher.add(tenant_id, payment);
+            self.report.plain.count(payment);
             match payment.mail {
                 MailPlan::None => {}
                 MailPlan::To(_) => self.report.delivery.waiting += 1,

@@ -5,21 +5,28 @@ use std::path::Path;
 use clap::Subcommand;
 
 use crate::config::{DEFAULT_TOML, MailTransport};
+use crate::render::email::{MailTemplates, Part};
 use crate::store::{Opened, Store};
 
-use super::{App, Exit, Wrong};
+use super::{App, Exit, Wrong, words};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Read the configuration, reach the database and the mail folder, and say what is wrong
+    /// Read the configuration, reach the database and the mail folder, try the templates, and say what is wrong
     Check,
     /// Print the commented default
     Default,
+    /// Print a built-in template of mails, to begin one of your own with
+    Template {
+        #[arg(value_parser = words(Part::WORDS, Part::parse))]
+        part: Part,
+    },
 }
 
 pub(super) async fn config(app: &App, command: ConfigCommand) -> anyhow::Result<Exit> {
     match command {
         ConfigCommand::Default => print!("{DEFAULT_TOML}"),
+        ConfigCommand::Template { part } => print!("{}", part.built_in()),
         ConfigCommand::Check => check(app).await?,
     }
     Ok(Exit::Done)
@@ -58,6 +65,16 @@ async fn check(app: &App) -> anyhow::Result<()> {
                 .map_err(|why| Wrong(format!("mail.from {}: {why}", app.config.mail.from)))?;
             println!("mail: written as files to {}, from {}", folder.display(), app.config.mail.from);
         }
+    }
+    check_templates(&app.config.mail.templates)
+}
+
+fn check_templates(folder: &Path) -> anyhow::Result<()> {
+    let templates = MailTemplates::with_own(folder)
+        .map_err(|why| Wrong(format!("a template of mails does not work, and none is sent until it does: {why}")))?;
+    match &templates.own_names()[..] {
+        [] => println!("templates of mails: built-in; there is none of your own in {}", folder.display()),
+        own => println!("templates of mails: {} in {} work on sample invoices", own.join(", "), folder.display()),
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `billday daemon`: the long-running service, started, told to stop, and its configuration read again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::api::{self, Api};
 use crate::config::Config;
 use crate::deliver::DeliverySettings;
 use crate::monitor::Monitor;
@@ -15,11 +17,15 @@ use crate::schedule::{Daemon, DaemonSettings};
 use crate::store::{Store, is_away};
 
 use super::outbox::delivery_settings;
+use super::serve::{listen, settings};
 use super::{App, Exit, load_config};
 
 #[derive(Args)]
 pub(super) struct DaemonArgs {
-    /// Bill nothing: only send the mails that wait
+    /// Address and port to serve the API, health and metrics on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Bill nothing: only send the mails that wait and serve the API
     #[arg(long)]
     no_run: bool,
     /// The clock is right, although it stands before the last work on the ledger or more than a year after it
@@ -31,8 +37,9 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
     let notifier = Arc::new(Notifier::from_environment());
     let (stop_sender, stop) = watch::channel(false);
     let (delivery_sender, delivery) = watch::channel(delivery_settings(&app.config.mail));
-    let mut signals = Signals::new()?;
     // Before anything can take long: a database that is away, say.
+    let mut signals = Signals::new()?;
+    let listener = listen(app, args.listen).await?;
     let mut reload = Reload { config: app.config.clone(), delivery: delivery_sender };
     let opening = open(app, &notifier);
     tokio::pin!(opening);
@@ -49,6 +56,15 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
         }
     };
     tracing::info!(database = app.config.database_url_for_people(), bills = !args.no_run, "the daemon starts");
+    let monitor = Arc::new(Monitor::default());
+    let mut settings = settings(app);
+    settings.limits.drained_within = DRAINED_WITHIN;
+    let api = Api::beside(Arc::clone(&monitor), store.clone(), Arc::clone(&app.clock), settings);
+    tracing::info!(address = %listener.local_addr()?, "serving the API");
+    let mut told = stop.clone();
+    let serving = tokio::spawn(api::serve(listener, api, async move {
+        let _ = told.wait_for(|stop| *stop).await;
+    }));
     let daemon = Daemon {
         store: store.clone(),
         clock: Arc::clone(&app.clock),
@@ -57,10 +73,11 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
             batch_rentals: app.config.run.batch_rentals as usize,
             share_rentals: i64::from(app.config.run.share_rentals),
             name: format!("daemon:{}:{}", host(), std::process::id()),
+            heartbeat_url: app.config.daemon.heartbeat_url.as_ref().map(|url| url.reveal().to_owned()),
             accept_clock: args.accept_clock,
         },
         delivery,
-        monitor: Arc::new(Monitor::default()),
+        monitor,
         notifier: Arc::clone(&notifier),
         stop,
     };
@@ -82,11 +99,18 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
             }
         }
     };
-    ended??;
+    let result = ended?;
+    // It has ended by itself only if it could not go on.
+    stop_sender.send_replace(true);
+    serving.await?;
+    result?;
     store.close().await;
     tracing::info!("stopped");
     Ok(Exit::Done)
 }
+
+/// How long requests may take to end when the daemon stops.
+const DRAINED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Opens the database, and waits for one that is away.
 async fn open(app: &App, notifier: &Notifier) -> anyhow::Result<Store> {
@@ -166,6 +190,8 @@ impl Reload {
             ("database", old.database != config.database),
             ("log.format", old.log.format != config.log.format),
             ("run", old.run != config.run),
+            ("api", old.api != config.api),
+            ("daemon", old.daemon != config.daemon),
         ] {
             if changed {
                 tracing::warn!("what changed in {section} counts from the next start on");

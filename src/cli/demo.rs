@@ -94,8 +94,11 @@ fn tenants(date: NaiveDate) -> Vec<Value> {
         json!({
             "tenantId": "nordlicht", "name": "Nordlicht Devices", "legalName": "Nordlicht Devices GmbH",
             "currency": "EUR", "timeZone": "Europe/Berlin", "tax": {"mode": "exclusive", "rate": 19},
-            "paymentTermsDays": 14, "billFrom": bill_from, "vatId": "DE123456789", "email": "billing@nordlicht.example",
+            "paymentTermsDays": 14, "billFrom": bill_from, "vatId": "DE123456789", "contactName": "Buchhaltung", "phone": "+49 40 1234567",
+            "email": "billing@nordlicht.example",
             "iban": "DE89370400440532013000", "bic": "COBADEFFXXX", "invoiceNumberFormat": "NL-{year}-{seq:05}",
+            "accentColor": "#0b7a75",
+            "footer": "Managing directors: Jana Petersen, Tom Brandt\nHamburg local court, HRB 123456",
             "address": {"contactName": "Buchhaltung", "streetAddress": "Speicherstraße 12", "postalCode": "20457",
                         "city": "Hamburg", "country": "DE"},
         }),
@@ -121,14 +124,24 @@ fn customers() -> Vec<Value> {
     let mut alpine = customer("alpenblick", "Alpenblick Hotels AG", "Seepromenade 3", "6900", "Bregenz", "AT");
     alpine["taxTreatment"] = json!("reverseCharge");
     alpine["vatId"] = json!("ATU12345678");
+    // Each kind of e-invoice has one who wants it; there is no VAT in Kuwait, and no one to take an e-invoice.
+    let mut weitblick = customer("weitblick", "Studio Weitblick", "Karl-Heine-Straße 93", "04229", "Leipzig", "DE");
+    weitblick["eInvoice"] = json!("xRechnung");
+    weitblick["buyerReference"] = json!("04011000-1234512345-35");
+    let mut cafe = customer("morgenrot", "Café Morgenrot", "Kastanienallee 85", "10435", "Berlin", "DE");
+    cafe["eInvoice"] = json!("peppolUbl");
+    cafe["buyerReference"] = json!("Filiale 3");
+    cafe["vatId"] = json!("DE987654321");
+    let mut marina = customer("marina", "Marina Trading Co.", "Salmiya Block 4", "22001", "Salmiya", "KW");
+    marina["eInvoice"] = json!("none");
     vec![
         customer("bergmann", "Bergmann Architekten GmbH", "Lange Reihe 40", "20099", "Hamburg", "DE"),
-        customer("morgenrot", "Café Morgenrot", "Kastanienallee 85", "10435", "Berlin", "DE"),
-        customer("weitblick", "Studio Weitblick", "Karl-Heine-Straße 93", "04229", "Leipzig", "DE"),
+        cafe,
+        weitblick,
         alpine,
         json!({"tenantId": "nordlicht", "customerId": "petersen", "firstName": "Jana", "lastName": "Petersen",
                "customerType": "individual", "email": "jana.petersen@mail.example", "paymentTermsDays": 0}),
-        customer("marina", "Marina Trading Co.", "Salmiya Block 4", "22001", "Salmiya", "KW"),
+        marina,
     ]
 }
 

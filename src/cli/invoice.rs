@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
 
+use crate::domain::EInvoice;
 use crate::domain::document::InvoiceDocument;
 use crate::domain::money::format_percent;
-use crate::render::invoice::{InvoiceRenderer, RenderedInvoice, missing_for_e_invoice};
+use crate::render::invoice::{InvoiceRenderer, RenderedInvoice, refusals};
 use crate::store::invoices::InvoiceParties;
 
 use super::{App, Exit, Wrong, one_tenant, table};
@@ -23,11 +24,11 @@ pub(super) enum InvoiceCommand {
         /// Write the PDF here
         #[arg(long, value_name = "FILE")]
         pdf: Option<PathBuf>,
-        /// Write the EN 16931 XML here
+        /// Write the e-invoice's XML here: the customer's kind of it
         #[arg(long, value_name = "FILE")]
         xml: Option<PathBuf>,
     },
-    /// Customers whose next invoice could not be an e-invoice, and what is missing
+    /// Customers who could not get the e-invoice that they want, and what is in the way
     Check {
         /// Only this tenant
         #[arg(long, value_name = "ID")]
@@ -72,7 +73,7 @@ async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<I
 }
 
 /// Writes the files that are wanted; a PDF without XML is told, XML that there cannot be is an error.
-fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: Option<&Path>) -> anyhow::Result<Exit> {
+pub(super) fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: Option<&Path>) -> anyhow::Result<Exit> {
     let write = |path: &Path, bytes: &[u8]| {
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
     };
@@ -82,7 +83,8 @@ fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: Option<&Path
     match (&rendered.xml, xml) {
         (Ok(bytes), Some(path)) => write(path, bytes)?,
         (Ok(_), None) => {}
-        (Err(missing), None) => eprintln!("the PDF carries no e-invoice: {}", missing.join("; ")),
+        (Err(_), None) if rendered.e_invoice == EInvoice::None => {}
+        (Err(missing), None) => eprintln!("there is no {}: {}", rendered.e_invoice.name(), missing.join("; ")),
         (Err(missing), Some(_)) => {
             return Err(Wrong(format!("there is no e-invoice XML: {}", missing.join("; "))).into());
         }
@@ -93,7 +95,8 @@ fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: Option<&Path
 fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice) -> std::io::Result<()> {
     let money = |minor| format!("{} {}", document.currency.format(minor), document.currency);
     let e_invoice = match &rendered.xml {
-        Ok(_) => "EN 16931 (Factur-X)".to_owned(),
+        Ok(_) if rendered.xml_beside().is_some() => format!("{} (XML beside the PDF)", rendered.e_invoice.name()),
+        Ok(_) => format!("{} (XML in the PDF)", rendered.e_invoice.name()),
         Err(missing) => format!("none: {}", missing.join("; ")),
     };
     let facts = [
@@ -135,7 +138,7 @@ async fn check(app: &App, tenant_id: Option<&str>) -> anyhow::Result<Exit> {
     let mut customers = 0;
     let mut after = (String::new(), String::new());
     loop {
-        let page = session.list_invoice_parties(tenant_id, (&after.0, &after.1), PAGE_SIZE).await?;
+        let page = session.list_invoice_parties((tenant_id, None), (&after.0, &after.1), PAGE_SIZE).await?;
         let Some(last) = page.last() else { break };
         after = (last.tenant_id.clone(), last.customer_id.clone());
         customers += page.len();
@@ -146,13 +149,17 @@ async fn check(app: &App, tenant_id: Option<&str>) -> anyhow::Result<Exit> {
         eprintln!("all {customers} customers can get e-invoices");
         return Ok(Exit::Done);
     }
-    table::write(&mut std::io::stdout(), &["TENANT", "CUSTOMER", "MISSING FOR AN E-INVOICE"], &rows)?;
-    eprintln!("{} of {customers} customers get a plain PDF, until what is missing is imported", rows.len());
+    table::write(&mut std::io::stdout(), &["TENANT", "CUSTOMER", "E-INVOICE", "WHAT IS IN THE WAY"], &rows)?;
+    eprintln!(
+        "{} of {customers} customers get a plain PDF, until what is in the way is mended and imported",
+        rows.len()
+    );
     Ok(Exit::NeedsPerson)
 }
 
 fn gaps(parties: &InvoiceParties) -> Option<Vec<String>> {
-    let missing = missing_for_e_invoice(&parties.seller, &parties.buyer, parties.tax_treatment);
-    let row = || vec![parties.tenant_id.clone(), parties.customer_id.clone(), missing.join("; ")];
-    (!missing.is_empty()).then(row)
+    let reasons = refusals(&parties.seller, &parties.buyer, parties.tax_treatment);
+    let e_invoice = parties.buyer.e_invoice.as_str().to_owned();
+    let row = || vec![parties.tenant_id.clone(), parties.customer_id.clone(), e_invoice, reasons.join("; ")];
+    (!reasons.is_empty()).then(row)
 }

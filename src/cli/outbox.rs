@@ -87,6 +87,7 @@ pub(super) fn delivery_settings(mail: &Mail) -> DeliverySettings {
         folder: (mail.transport == MailTransport::Folder).then(|| mail.folder.clone()),
         from: mail.from.clone(),
         message_id_domain: mail.message_id_domain.clone(),
+        templates: Some(mail.templates.clone()),
     }
 }
 

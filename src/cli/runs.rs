@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use crate::clock;
 use crate::domain::plan::{BadRecord, PlanHasher, Problem, ProblemCode, SkipCode, Withheld};
-use crate::domain::report::{RunReport, TenantReport};
+use crate::domain::report::{PlainInvoices, RunReport, TenantReport};
 use crate::domain::{BillingPeriod, Currency, Subject, SubjectKind};
 use crate::render::payment::WirePayment;
 use crate::render::report::{ReportFormat, ReportWriter};
@@ -136,8 +136,9 @@ async fn show(session: &mut Session, id: &str, format: ReportFormat, now: i64) -
             instant(run.started_at),
             state(run, now)
         );
-        tenants.push(tenant_report(session, run, names.get(&run.tenant_id).cloned().unwrap_or_default()).await?);
-        spools.push(payments(session, run, format, &mut hasher).await?);
+        let mut report = tenant_report(session, run, names.get(&run.tenant_id).cloned().unwrap_or_default()).await?;
+        spools.push(payments(session, run, format, &mut hasher, &mut report.plain).await?);
+        tenants.push(report);
     }
     let plan_hash = hasher.finish();
     let run_date = runs.first().map(|run| run.run_date);
@@ -153,6 +154,7 @@ async fn payments(
     run: &RunRow,
     format: ReportFormat,
     hasher: &mut PlanHasher,
+    plain: &mut PlainInvoices,
 ) -> anyhow::Result<PaymentSpool> {
     let mut spool = format.spool();
     let mut after = PaymentPosition::default();
@@ -163,6 +165,7 @@ async fn payments(
         }
         for stored in page {
             hasher.add(&run.tenant_id, &stored.payment);
+            plain.count(&stored.payment);
             let created_at = clock::instant(stored.created_at).unwrap_or_default();
             spool.push_with(|| {
                 WirePayment::new(&run.tenant_id, &stored.payment, stored.invoice_number.as_deref(), created_at)
@@ -192,6 +195,7 @@ async fn tenant_report(session: &mut Session, run: &RunRow, tenant_name: String)
         never_charged: run.never_charged as u64,
         totals: parse_totals(&run.totals),
         delivery: session.delivery_of_run(&run.tenant_id, &run.run_id).await?,
+        plain: PlainInvoices::default(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Who pays.
 
+use super::e_invoice::EInvoice;
 use super::tax::TaxTreatment;
 
 /// A tenant's customer, as far as billing needs it; the full record stays in the store.
@@ -15,6 +16,9 @@ pub struct Customer {
     pub locale: Option<String>,
     /// The immutable version of the buyer that invoices made now refer to (rule 24).
     pub party_id: String,
+    pub e_invoice: EInvoice,
+    /// What the buyer has not told and its e-invoice needs.
+    pub e_invoice_lacks: Vec<String>,
 }
 
 /// Whether a customer is a person or a company.

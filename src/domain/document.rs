@@ -2,7 +2,9 @@
 
 use chrono::NaiveDate;
 
+use super::brand::Brand;
 use super::calendar::BillingPeriod;
+use super::e_invoice::EInvoice;
 use super::money::Currency;
 use super::payment::PaymentStatus;
 use super::tax::TaxTreatment;
@@ -38,6 +40,8 @@ pub struct InvoiceDocument {
     pub lines: Vec<InvoiceLine>,
     /// The language that it is written in, such as `de` or `de-AT`.
     pub locale: String,
+    /// What an invoice would say that was not made: without a number, and marked so.
+    pub is_preview: bool,
 }
 
 impl InvoiceDocument {
@@ -86,9 +90,19 @@ pub struct Seller {
     pub name: String,
     pub address: Address,
     pub vat_id: Option<String>,
+    /// The number that the tax office knows it by; where there is no VAT ID, invoices show this one.
+    pub tax_number: Option<String>,
+    /// Its number in a register of companies, such as a SIREN.
+    pub registration: Option<String>,
+    /// Whom buyers may ask.
+    pub contact_name: Option<String>,
+    pub phone: Option<String>,
     pub email: Option<String>,
+    /// `SCHEME:ID`, as it was given.
+    pub electronic_address: Option<String>,
     pub iban: Option<String>,
     pub bic: Option<String>,
+    pub brand: Brand,
 }
 
 /// Who gets the invoice, as it was when the invoice was made.
@@ -100,6 +114,13 @@ pub struct Buyer {
     pub person: Option<String>,
     pub address: Address,
     pub vat_id: Option<String>,
+    /// Its number in a register of companies, such as a SIREN.
+    pub registration: Option<String>,
+    /// Where its invoices are mailed to.
+    pub email: Option<String>,
+    pub e_invoice: EInvoice,
+    /// `SCHEME:ID`, as it was given.
+    pub own_electronic_address: Option<String>,
     /// What the buyer wants to read on its invoices, such as an order number.
     pub reference: Option<String>,
 }

@@ -170,6 +170,19 @@ pub fn clean(text: &str, chars_max: usize) -> String {
     cleaned.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Longest name, address line or number that is shown, in characters.
+const SHOWN_MAX: usize = 200;
+
+/// A text from outside as mail, PDF and XML show it.
+pub fn shown(text: &str) -> String {
+    clean(text, SHOWN_MAX)
+}
+
+/// Likewise, unless nothing of it would be seen.
+pub fn shown_if(text: Option<&str>) -> Option<String> {
+    text.map(shown).filter(|text| !text.is_empty())
+}
+
 /// Whether a character shows nothing of its own and can make text read as something else: bidirectional marks, embeddings,
 /// overrides and isolates, line separators, tags, the byte order mark.
 fn is_hidden(c: char) -> bool {

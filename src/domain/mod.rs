@@ -4,14 +4,17 @@
 
 pub mod plan;
 
+pub mod brand;
 pub mod calendar;
 pub mod customer;
 pub mod document;
+pub mod e_invoice;
 pub mod group;
 pub mod invoice;
 pub mod lease;
 pub mod message;
 pub mod money;
+pub mod overlay;
 pub mod payment;
 pub mod rental;
 pub mod report;
@@ -21,6 +24,7 @@ pub mod timekeeping;
 
 pub use calendar::{BillingDay, BillingPeriod};
 pub use customer::Customer;
+pub use e_invoice::EInvoice;
 pub use money::Currency;
 pub use payment::{Payment, PaymentLine, Subject, SubjectKind};
 pub use rental::Rental;

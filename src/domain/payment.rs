@@ -6,6 +6,7 @@ use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use super::calendar::BillingPeriod;
+use super::e_invoice::EInvoice;
 use super::money::Currency;
 use super::tax::TaxTreatment;
 
@@ -85,6 +86,9 @@ pub struct Payment {
     pub mail: MailPlan,
     /// Language of its invoice and mail: the customer's, else the tenant's.
     pub locale: String,
+    pub e_invoice: EInvoice,
+    /// Why its invoice has no e-invoice: what is missing, one thing an entry.
+    pub e_invoice_lacks: Vec<String>,
 }
 
 /// The charge of one rental for one period; amounts are net.

@@ -14,9 +14,11 @@ use sha2::{Digest, Sha256};
 
 use super::calendar::{BillingDay, BillingPeriod};
 use super::customer::Customer;
+use super::e_invoice::{missing_of_seller, too_fine};
 use super::money::Currency;
 use super::payment::{MailPlan, Payment, PaymentLine, PaymentStatus, Subject};
 use super::rental::Rental;
+use super::tax::Taxed;
 use super::tenant::Tenant;
 
 /// How many periods before its own a billing date looks back for gaps (rule 8).
@@ -110,6 +112,13 @@ impl History {
             self.recent |= 1 << back;
         }
         self.marks.retain(|(p, _)| *p != period);
+    }
+
+    /// Looks from a later period instead.
+    fn see_from(&mut self, was: BillingPeriod, now: BillingPeriod) {
+        let months = u32::try_from(now.months_after(was)).unwrap_or(0);
+        let kept = (1 << (LOOK_BACK + 1)) - 1;
+        self.recent = self.recent.checked_shl(months).unwrap_or(0) & kept;
     }
 
     /// Records a mark as a run would have written it; a decision that stands is not replaced.
@@ -436,6 +445,7 @@ fn payment(
         product_name: charge.rental.product_name.clone(),
         serial_number: charge.rental.serial_number.clone(),
     });
+    let e_invoice_lacks = e_invoice_lacks(tenant, customer, currency, &taxed);
     let terms = customer.payment_terms_days.unwrap_or(tenant.payment_terms_days);
     let free = taxed.total == 0;
     Ok(Payment {
@@ -465,7 +475,18 @@ fn payment(
             Some(address) => MailPlan::To(address.clone()),
             None => MailPlan::Undeliverable,
         },
+        e_invoice: customer.e_invoice,
+        e_invoice_lacks,
     })
+}
+
+/// Why the invoice will have no e-invoice.
+fn e_invoice_lacks(tenant: &Tenant, customer: &Customer, currency: Currency, taxed: &Taxed) -> Vec<String> {
+    let mut lacks = missing_of_seller(&tenant.seller, customer.e_invoice);
+    lacks.extend(customer.e_invoice_lacks.iter().cloned());
+    let amounts = taxed.lines.iter().map(|line| line.amount).chain([taxed.tax_amount]);
+    lacks.extend(too_fine(customer.e_invoice, currency, amounts));
+    lacks
 }
 
 fn one_currency(charges: &[Charge<'_>]) -> Result<Currency, Problem> {
@@ -565,6 +586,39 @@ impl<T: Ord> MinSome for Option<T> {
 /// while it is still billable on `run_date` (the report's `neverCharged`).
 pub fn passed_over(rental: &Rental, day: BillingDay, tenant: &Tenant, run_date: NaiveDate) -> bool {
     rental.billable_on(run_date, tenant.contract_end) && day.first_on_or_after(rental.start_date) < run_date
+}
+
+/// The next billing date on or after `today` on which a rental gets a line for that date's own period (rule 28).
+///
+/// `day` is that of its present subject, `billed` tells that this subject has its payment for today's period, and the
+/// rental's history is seen from today's period.
+pub fn next_billing_date(
+    tenant: &Tenant,
+    due: &DueRental,
+    day: BillingDay,
+    billed: bool,
+    today: NaiveDate,
+) -> Option<NaiveDate> {
+    let mut due = due.clone();
+    let mut seen_from = BillingPeriod::of(today);
+    let open_from = due.history.last_imported.map_or(NaiveDate::MIN, |last| last.plus(1).first_day());
+    let mut date = day.first_on_or_after(today.max(due.rental.start_date).max(open_from));
+    if billed && BillingPeriod::of(date) == seen_from {
+        date = day.date_in(seen_from.plus(1));
+    }
+    // Of the dates from there on, each that charges nothing has a line or a mark, or none after it charges anything.
+    for _ in 0..due.history.marks.len() + 2 {
+        let period = BillingPeriod::of(date);
+        due.history.see_from(seen_from, period);
+        seen_from = period;
+        let charged = decide_rental(PlanContext { tenant, run_date: date, issue_date: date }, day, &due).charged;
+        if charged.contains(&period) {
+            return Some(date);
+        }
+        charged.into_iter().for_each(|gap| due.history.add_line(period, gap));
+        date = day.date_in(period.plus(1));
+    }
+    None
 }
 
 /// Hashes payments in report order into one plan hash: equal plans, equal hash, on either database, on any day.

@@ -86,6 +86,16 @@ impl Rental {
             }
     }
 
+    /// Whether it is active and has not ended by `date`; it may have yet to start.
+    pub fn is_running_on(&self, date: NaiveDate, contract_end: ContractEnd) -> bool {
+        self.status == RentalStatus::Active
+            && match self.term(contract_end) {
+                Term::Never => false,
+                Term::Until(end) => date < end,
+                Term::OpenEnded => true,
+            }
+    }
+
     /// How many charges its contract allows in all (rule 9); `None` where nothing limits them.
     pub fn charges_max(&self, contract_end: ContractEnd) -> Option<u32> {
         match contract_end {

@@ -39,6 +39,36 @@ pub struct TenantReport {
     /// By currency code.
     pub totals: BTreeMap<String, Totals>,
     pub delivery: Delivery,
+    pub plain: PlainInvoices,
+}
+
+/// The invoices that go without the e-invoice that their customer wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlainInvoices {
+    pub count: u64,
+    /// The first reasons, each once.
+    pub reasons: Vec<String>,
+    /// There were other reasons.
+    pub more_reasons: bool,
+}
+
+impl PlainInvoices {
+    const REASONS_MAX: usize = 3;
+
+    /// Counts a payment, if something is missing for its e-invoice.
+    pub fn count(&mut self, payment: &Payment) {
+        self.count += u64::from(!payment.e_invoice_lacks.is_empty());
+        for reason in &payment.e_invoice_lacks {
+            if self.reasons.contains(reason) {
+                continue;
+            }
+            if self.reasons.len() == Self::REASONS_MAX {
+                self.more_reasons = true;
+                return;
+            }
+            self.reasons.push(reason.clone());
+        }
+    }
 }
 
 /// Sums of one currency, in minor units; wider than one payment can be.

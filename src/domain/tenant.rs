@@ -4,6 +4,7 @@ use chrono::{NaiveDate, NaiveTime};
 use chrono_tz::Tz;
 
 use super::calendar::BillingDay;
+use super::document::Seller;
 use super::invoice::NumberFormat;
 use super::money::Currency;
 use super::tax::{TaxRule, TaxTreatment};
@@ -34,6 +35,8 @@ pub struct Tenant {
     pub max_arrears: u32,
     /// The immutable version of the seller that invoices made now refer to (rule 24).
     pub party_id: String,
+    /// What that version says.
+    pub seller: Seller,
 }
 
 impl Tenant {

@@ -11,13 +11,8 @@ use crate::domain::Currency;
 use crate::domain::calendar::{BillingPeriod, parse_date, parse_instant, parse_local_date};
 use crate::domain::money::{AMOUNT_MAJOR_MAX, NumberError, parse_scaled};
 
-use super::value::{Object, Value, get, meant, short};
-
-/// Longest ids, mails, notes and other texts, in characters.
-pub(super) const ID_MAX: usize = 128;
-const EMAIL_MAX: usize = 254;
-const NOTES_MAX: usize = 2_000;
-pub(super) const TEXT_MAX: usize = 255;
+use crate::input::value::{Object, Value, get, meant, short};
+use crate::input::{EMAIL_MAX, ID_MAX, NOTES_MAX, TEXT_MAX, text_fault};
 
 /// One fault of a record: its field, and what is wrong and would be right.
 #[derive(Debug, PartialEq)]
@@ -111,14 +106,8 @@ impl<'a> Fields<'a> {
     }
 
     fn checked_text(&mut self, name: &str, text: &str, max: usize, lines: bool) -> Option<String> {
-        let allowed = |c: char| !c.is_control() || (lines && matches!(c, '\t' | '\n'));
-        if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
-            self.fault(name, format!("holds the control character U+{:04X}", u32::from(bad)));
-            return None;
-        }
-        // Bytes first: counting characters is for the rare long text.
-        if text.len() > max && text.chars().count() > max {
-            self.fault(name, format!("is longer than {max} characters"));
+        if let Some((message, _)) = text_fault(text, max, lines) {
+            self.fault(name, message);
             return None;
         }
         Some(text.to_owned())

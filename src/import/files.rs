@@ -50,6 +50,14 @@ impl Files {
         self.0.get(file).map_or("", |source| &source.name)
     }
 
+    /// Where the files are that a record names: beside its own, or in the working directory.
+    pub(super) fn folder(&self, file: usize) -> PathBuf {
+        match self.0.get(file).map(|source| &source.content) {
+            Some(Content::Path(path)) => path.parent().map(Path::to_owned).unwrap_or_default(),
+            _ => PathBuf::new(),
+        }
+    }
+
     /// `file:line`, as messages name a place.
     pub(super) fn name_place(&self, place: Place) -> String {
         format!("{}:{}", self.name(place.file), place.line)

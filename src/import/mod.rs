@@ -11,12 +11,13 @@
 
 mod fields;
 mod files;
+mod logo;
 mod payment;
 mod read;
 mod record;
 mod report;
 mod source;
-mod value;
+mod tenant;
 mod wording;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
 use crate::domain::Currency;
+use crate::input::value::short;
 use crate::store::import::{
     CustomerContent, Finding, Findings, GroupContent, ImportCall, Incoming, PaymentContent, Rejected, RentalContent,
     TenantContent, Written,
@@ -39,6 +41,7 @@ use read::{Piece, read};
 use record::{Basics, Context, Record, Refusal, read_record};
 pub use report::{Complaint, Counts, ImportSummary, Warning};
 use report::{Complaints, Place};
+pub use tenant::{TENANT_FIELDS, TenantFields};
 use wording::Worded;
 
 /// Something to import from.
@@ -83,7 +86,7 @@ impl Kind {
     /// A record of this kind as messages name it; one without an id by its kind alone.
     fn record(self, id: Option<&str>) -> String {
         match id {
-            Some(id) => format!("{} '{}'", self.singular(), value::short(id)),
+            Some(id) => format!("{} '{}'", self.singular(), short(id)),
             None => self.singular().to_owned(),
         }
     }
@@ -345,7 +348,7 @@ impl<'a> Reader<'a> {
         Self {
             job,
             pass,
-            context: Context { now: job.now, tenant: job.tenant.as_deref(), tenants },
+            context: Context { now: job.now, tenant: job.tenant.as_deref(), folder: PathBuf::new(), tenants },
             sender,
             report: PassReport::default(),
             tenants: Vec::new(),
@@ -360,6 +363,7 @@ impl<'a> Reader<'a> {
 
     fn read(mut self) -> PassReport {
         for file in 0..self.job.files.len() {
+            self.context.folder = self.job.files.folder(file);
             let result = match self.job.files.reader(file) {
                 Ok(Opened(reader)) => read(reader, |piece| self.take(file, piece)),
                 Err(error) => Err(read::Broken { line: 1, message: format!("cannot be read: {error}") }),
@@ -406,7 +410,11 @@ impl<'a> Reader<'a> {
 
     fn collect(&mut self, record: Record) {
         match record {
-            Record::Tenant(record) => self.tenants.push(record),
+            Record::Tenant(record) => {
+                // A logo weighs as much as many members do.
+                self.parts += record.content.logo_file.as_ref().map_or(0, |file| file.bytes.len() / 1_000);
+                self.tenants.push(record);
+            }
             Record::Customer(record) => self.customers.push(record),
             Record::Rental(record) => self.rentals.push(record),
             Record::Group(record) => {

@@ -8,7 +8,7 @@ use crate::store::import::{LineContent, PaymentContent};
 
 use super::fields::Fields;
 use super::record::Basics;
-use super::value::{Object, Value, short};
+use crate::input::value::{Object, Value, short};
 
 pub(super) fn payment_content(fields: &mut Fields<'_>, basics: Basics) -> PaymentContent {
     let currency = fields.currency("currency").unwrap_or(basics.currency);

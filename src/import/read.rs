@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 
 use super::Kind;
 use super::source::{LineByLine, Quotes, Source};
-use super::value::{NUMBER, Object, Value, get, meant, short};
+use crate::input::value::{NUMBER, Object, Value, get, meant, short};
 
 /// What a file holds, one after the other.
 #[derive(Debug, PartialEq)]

@@ -1,12 +1,15 @@
 //! From a record's fields to what the store writes, kind by kind, with the defaults of the interface.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 
+use crate::domain::brand::Colour;
 use crate::domain::calendar::local_date;
 use crate::domain::customer::{CustomerStatus, CustomerType};
+use crate::domain::e_invoice::{EInvoice, ElectronicAddress};
 use crate::domain::group::GroupStatus;
 use crate::domain::invoice::NumberFormat;
 use crate::domain::rental::RentalStatus;
@@ -18,8 +21,9 @@ use crate::store::import::{
 
 use super::Kind;
 use super::fields::{Fault, Fields};
+use super::logo;
 use super::payment::payment_content;
-use super::value::{Object, Value, get, repeated_key};
+use crate::input::value::{Object, Value, get, repeated_key, short};
 
 /// A tenant's zone and currency: its records cannot be read without them.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +37,8 @@ pub(super) struct Context<'a> {
     pub now: DateTime<Utc>,
     /// The tenant of records that name none.
     pub tenant: Option<&'a str>,
+    /// The folder of the file that is being read: what a record names is beside it.
+    pub folder: PathBuf,
     /// All tenants, stored and in this call. `None`: its own record is bad, so that nothing can be said about others.
     pub tenants: HashMap<String, Option<Basics>>,
 }
@@ -82,7 +88,9 @@ pub(super) fn read_record(
     let (created_at, updated_at) = (fields.record_time("createdAt", zone), fields.record_time("updatedAt", zone));
     let frame = Frame { tenant_id: tenant_id.clone(), id: id.clone(), place, created_at, updated_at };
     let record = match (kind, basics) {
-        (Kind::Tenant, _) => Some(Record::Tenant(frame.around(tenant_content(&mut fields, context.now)))),
+        (Kind::Tenant, _) => {
+            Some(Record::Tenant(frame.around(tenant_content(&mut fields, context.now, &context.folder))))
+        }
         (Kind::Customer, _) => Some(Record::Customer(frame.around(customer_content(&mut fields)))),
         (Kind::Group, _) => Some(Record::Group(frame.around(group_content(&mut fields)))),
         (Kind::Rental, Some(basics)) => Some(Record::Rental(frame.around(rental_content(&mut fields, basics)))),
@@ -126,7 +134,7 @@ impl Frame {
     }
 }
 
-fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent {
+fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>, folder: &Path) -> TenantContent {
     let zone = fields.time_zone("timeZone");
     let currency = fields.currency("currency");
     let text_of = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.to_owned());
@@ -139,6 +147,7 @@ fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent 
     if proration.as_deref() == Some("daily") {
         fields.fault("proration", "'daily' is not offered yet: only 'none' (whole months) is");
     }
+    let (logo, logo_file) = logo::read(fields, folder);
     TenantContent {
         name: fields.required_text("name"),
         time_zone: required_by_name(fields, "timeZone", zone.map(|zone| zone.name())),
@@ -160,9 +169,18 @@ fn tenant_content(fields: &mut Fields<'_>, now: DateTime<Utc>) -> TenantContent 
         legal_name: fields.text("legalName"),
         address: fields.address("address"),
         vat_id: fields.text("vatId"),
+        tax_number: fields.text("taxNumber"),
+        registration: fields.text("registration"),
+        contact_name: fields.text("contactName"),
+        phone: fields.text("phone"),
         email: fields.email("email"),
+        electronic_address: electronic_address(fields),
         iban: fields.text("iban"),
         bic: fields.text("bic"),
+        logo,
+        logo_file,
+        accent_color: accent_color(fields),
+        footer: footer(fields),
     }
 }
 
@@ -211,6 +229,26 @@ fn run_at(fields: &mut Fields<'_>) -> String {
     text
 }
 
+fn accent_color(fields: &mut Fields<'_>) -> Option<String> {
+    let text = fields.text("accentColor")?;
+    let colour = Colour::parse(&text);
+    if colour.is_none() {
+        fields.fault("accentColor", format!("'{}' is not a colour such as #1b5e9c", short(&text)));
+    }
+    colour.map(|colour| colour.to_string())
+}
+
+/// A few lines of small print.
+fn footer(fields: &mut Fields<'_>) -> Option<String> {
+    const LINES_MAX: usize = 6;
+    const LENGTH_MAX: usize = 200;
+    let text = fields.notes("footer")?;
+    if text.lines().count() > LINES_MAX || text.lines().any(|line| line.chars().count() > LENGTH_MAX) {
+        fields.fault("footer", format!("is too long: {LINES_MAX} lines of {LENGTH_MAX} characters are the most"));
+    }
+    Some(text)
+}
+
 fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {
     let (company, email) = (fields.text("company"), fields.email("email"));
     let (first_name, last_name) = (fields.text("firstName"), fields.text("lastName"));
@@ -228,7 +266,10 @@ fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {
         email,
         phone: fields.text("phone"),
         vat_id: fields.text("vatId"),
+        registration: fields.text("registration"),
         buyer_reference: fields.text("buyerReference"),
+        e_invoice: fields.word("eInvoice", EInvoice::WORDS).unwrap_or_else(|| EInvoice::default().as_str().to_owned()),
+        electronic_address: electronic_address(fields),
         tax_treatment: fields
             .word("taxTreatment", TaxTreatment::WORDS)
             .unwrap_or_else(|| TaxTreatment::Standard.as_str().to_owned()),
@@ -237,6 +278,14 @@ fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {
         billing_address: address(fields, "billingAddress", "lastBillingAddress"),
         shipping_address: address(fields, "shippingAddress", "lastShippingAddress"),
     }
+}
+
+fn electronic_address(fields: &mut Fields<'_>) -> Option<String> {
+    let text = fields.text("electronicAddress")?;
+    if let Err(reason) = ElectronicAddress::parse(&text) {
+        fields.fault("electronicAddress", format!("'{text}' {reason}"));
+    }
+    Some(text)
 }
 
 /// An address under the name by which it is written, else by which it is read.

@@ -23,7 +23,9 @@ pub(super) fn word(what: Finding, found: &Found, other: Option<&str>) -> Worded 
 fn blamed(what: Finding, found: &Found) -> Option<(Kind, &str)> {
     let id = found.id.as_str();
     match what {
-        Finding::TenantTwice | Finding::CurrencyFixed | Finding::BillFromChanged => Some((Kind::Tenant, id)),
+        Finding::TenantTwice | Finding::CurrencyFixed | Finding::BillFromChanged | Finding::LogoUnknown => {
+            Some((Kind::Tenant, id))
+        }
         Finding::CustomerTwice => Some((Kind::Customer, id)),
         Finding::RentalTwice
         | Finding::RentalWithoutCustomer
@@ -72,6 +74,9 @@ fn field_and_message(what: Finding, found: &Found, other: Option<&str>) -> (&'st
         Finding::PaymentTwice => ("paymentId", twice(other)),
         Finding::CurrencyFixed => {
             ("currency", format!("the tenant has payments in {detail}: its currency cannot change any more"))
+        }
+        Finding::LogoUnknown => {
+            ("logo", format!("no picture sha256:{detail} of this tenant is stored: name the file that holds it"))
         }
         Finding::BillFromChanged => {
             ("billFrom", format!("was {detail}: another date can open or close months that were not billed"))

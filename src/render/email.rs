@@ -3,7 +3,10 @@
 //! Templates only place what is handed to them; every amount, date and sentence is made here, and every text from outside is
 //! cleaned here, once.
 
-use anyhow::Context;
+mod own;
+
+use std::path::Path;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
@@ -13,53 +16,132 @@ use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
 use crate::domain::message::{RenderedMail, clean};
 use crate::domain::payment::PaymentStatus;
 
+use super::colour::ACCENT;
 use super::said::{
-    buyer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label, tax_note, vat_id,
+    buyer_lines, footer_lines, in_fours, line_details, period_heading, seller_lines, seller_tax_id, shown, shown_if,
+    tax_label, tax_note,
 };
 use super::words::{Words, fill};
 
-const TEXT: &str = "invoice_mail.txt";
-const HTML: &str = "invoice_mail.html";
+use own::OwnTemplates;
 
 /// Longest subject, in characters: mail programs show fewer.
 const SUBJECT_MAX: usize = 150;
 
+/// The parts of a mail, each with a template of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Subject,
+    Text,
+    Html,
+}
+
+crate::domain::words!(Part { Subject = "subject", Text = "text", Html = "html" });
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
+
+    /// How the files of its templates end; what ends in `.html` is escaped.
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Subject => ".subject",
+            Self::Text => ".txt",
+            Self::Html => ".html",
+        }
+    }
+
+    fn built_in_name(self) -> &'static str {
+        match self {
+            Self::Subject => "invoice_mail.subject",
+            Self::Text => "invoice_mail.txt",
+            Self::Html => "invoice_mail.html",
+        }
+    }
+
+    /// The template that an operator may start from.
+    pub fn built_in(self) -> &'static str {
+        match self {
+            Self::Subject => "{{ subject }}\n",
+            Self::Text => include_str!("templates/invoice_mail.txt"),
+            Self::Html => include_str!("templates/invoice_mail.html"),
+        }
+    }
+}
+
+/// Why there is no mail.
+#[derive(Debug, thiserror::Error)]
+pub enum MailFault {
+    /// A template of the operator's does not work: other mails will meet it too.
+    #[error("{0}")]
+    Template(String),
+    /// This mail cannot be made.
+    #[error("{0}")]
+    Mail(String),
+}
+
 /// The templates of mails, read once.
 pub struct MailTemplates {
-    environment: Environment<'static>,
+    built_in: Environment<'static>,
+    own: Option<OwnTemplates>,
 }
 
 impl MailTemplates {
+    /// The built-in ones.
     pub fn new() -> anyhow::Result<Self> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
-            true => AutoEscape::Html,
-            false => AutoEscape::None,
-        });
-        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-        environment.add_template(TEXT, include_str!("templates/invoice_mail.txt"))?;
-        environment.add_template(HTML, include_str!("templates/invoice_mail.html"))?;
-        Ok(Self { environment })
+        let mut built_in = environment()?;
+        for part in Part::ALL {
+            built_in.add_template(part.built_in_name(), part.built_in())?;
+        }
+        Ok(Self { built_in, own: None })
+    }
+
+    /// The built-in ones, but for those that the operator has in a folder; the error says which does not work and why.
+    pub fn with_own(folder: &Path) -> Result<Self, String> {
+        let built_in = Self::new().map_err(|error| format!("{error:#}"))?;
+        Ok(Self { own: OwnTemplates::read(folder)?, ..built_in })
+    }
+
+    /// The operator's own, by file name.
+    pub fn own_names(&self) -> Vec<&str> {
+        self.own.as_ref().map(OwnTemplates::names).unwrap_or_default()
     }
 
     /// Writes the mail in the words of the document's locale.
-    pub fn render(&self, mail: &InvoiceDocument, annex: Annex) -> anyhow::Result<RenderedMail> {
+    pub fn render(&self, mail: &InvoiceDocument, annex: Annex) -> Result<RenderedMail, MailFault> {
         let view = View::new(mail, annex, Words::of(&mail.locale));
-        let part = |name| -> anyhow::Result<String> {
-            self.environment
-                .get_template(name)
-                .and_then(|template| template.render(Serde(&view)))
-                .with_context(|| format!("cannot render {name} of invoice {}", mail.invoice_number))
+        let part = |part: Part| {
+            if let Some(own) = self.own.as_ref().and_then(|own| own.render(part, &mail.locale, &view)) {
+                return own.map_err(MailFault::Template);
+            }
+            let name = part.built_in_name();
+            let rendered = self.built_in.get_template(name).and_then(|template| template.render(Serde(&view)));
+            rendered.map_err(|error| {
+                MailFault::Mail(format!("cannot render {name} of invoice {}: {error:#}", mail.invoice_number))
+            })
         };
-        Ok(RenderedMail { text: part(TEXT)?, html: part(HTML)?, subject: view.subject })
+        let subject = clean(&part(Part::Subject)?, SUBJECT_MAX);
+        Ok(RenderedMail { text: part(Part::Text)?, html: part(Part::Html)?, subject })
     }
+}
+
+/// How all templates of mails are read.
+fn environment() -> anyhow::Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|name| match name.ends_with(Part::Html.extension()) {
+        true => AutoEscape::Html,
+        false => AutoEscape::None,
+    });
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    Ok(environment)
 }
 
 /// Whether the invoice itself goes with its mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Annex {
     Attached,
+    /// With its XML beside it.
+    AttachedWithXml,
     /// Mail servers would refuse it.
     TooLarge,
 }
@@ -118,10 +200,14 @@ struct More {
 struct SellerView {
     name: String,
     address_lines: Vec<String>,
-    vat_id: Option<String>,
+    tax_id: Option<String>,
     questions: Option<String>,
     iban: Option<String>,
     bic: Option<String>,
+    /// Its colour, as `#rrggbb`.
+    accent: String,
+    /// The small print that letters must have.
+    footer_lines: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -146,6 +232,7 @@ impl View {
             intro: fill(intro, &[("subject", &shown(&mail.subject_name)), ("total", &total), ("due", &due_date)]),
             annex: match annex {
                 Annex::Attached => words.attached,
+                Annex::AttachedWithXml => words.attached_with_xml,
                 Annex::TooLarge => words.not_attached,
             },
             note: tax_note(mail, words),
@@ -173,10 +260,12 @@ impl SellerView {
         Self {
             name: shown(&seller.name),
             address_lines: seller_lines(seller),
-            vat_id: vat_id(seller.vat_id.as_deref(), words),
+            tax_id: seller_tax_id(seller, words),
             questions: shown_if(seller.email.as_deref()).map(questions),
             iban: shown_if(seller.iban.as_deref()).map(|iban| in_fours(&iban)),
             bic: shown_if(seller.bic.as_deref()),
+            accent: seller.brand.accent.unwrap_or(ACCENT).to_string(),
+            footer_lines: footer_lines(seller),
         }
     }
 }
@@ -286,7 +375,8 @@ mod tests {
     #[test]
     fn a_mail_says_where_the_invoice_itself_is() {
         let text = |annex| MailTemplates::new().unwrap().render(&mail(), annex).unwrap().text;
-        assert!(text(Annex::Attached).contains("attached as a PDF"));
+        assert!(text(Annex::Attached).contains("attached as a PDF file."));
+        assert!(text(Annex::AttachedWithXml).contains("and as an XML file"));
         assert!(text(Annex::TooLarge).contains("too large to be attached"));
     }
 

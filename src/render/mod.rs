@@ -18,7 +18,9 @@ pub mod payment;
 pub mod report;
 pub mod spool;
 
+mod colour;
 mod said;
+mod sample;
 mod text;
 mod words;
 

@@ -48,6 +48,9 @@ pub struct WirePayment {
     pub issue_date: String,
     pub due_date: String,
     pub idempotency_key: String,
+    /// There only where the invoice goes without the e-invoice that the customer wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_invoice: Option<WireEInvoice>,
     pub line_items: Vec<WireLine>,
     pub manually_marked: bool,
     pub capture_attempts: u32,
@@ -58,6 +61,13 @@ pub struct WirePayment {
     pub next_retry_at: Option<String>,
     pub created_at: String,
     pub updated_at: String,
+}
+
+/// An e-invoice that cannot be made, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireEInvoice {
+    pub format: Cow<'static, str>,
+    pub missing: Vec<String>,
 }
 
 /// One line of a payment on the wire; amounts are net.
@@ -110,6 +120,10 @@ impl WirePayment {
             issue_date: payment.issue_date.to_string(),
             due_date: payment.due_date.to_string(),
             idempotency_key: payment.subject.idempotency_key(payment.billing_period),
+            e_invoice: (!payment.e_invoice_lacks.is_empty()).then(|| WireEInvoice {
+                format: Cow::Borrowed(payment.e_invoice.as_str()),
+                missing: payment.e_invoice_lacks.clone(),
+            }),
             line_items: payment.lines.iter().map(|line| WireLine::new(payment.currency, line)).collect(),
             manually_marked: false,
             capture_attempts: 0,
@@ -161,6 +175,11 @@ pub fn amount(currency: Currency, minor: i64) -> Number {
     number(&currency.format(minor))
 }
 
+/// The same of a sum, which may be wider than any one amount.
+pub fn amount_sum(currency: Currency, minor: i128) -> Number {
+    number(&currency.format_sum(minor))
+}
+
 /// A JSON number that keeps the text of a decimal, trailing zeros included.
 fn number(decimal: &str) -> Number {
     decimal.parse().expect("a formatted decimal is a JSON number")
@@ -176,6 +195,7 @@ fn description(product_name: &str, serial_number: Option<&str>, billing_period: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::EInvoice;
     use crate::render::report::samples::{created_at, group_payment, payment, rental_payment};
 
     fn json(payment: &Payment, invoice_number: Option<&str>) -> String {
@@ -223,6 +243,15 @@ mod tests {
         }
         let largest = json(&payment("EUR", i64::MAX), None);
         assert!(largest.contains(r#""total":92233720368547758.07"#), "{largest}");
+    }
+
+    #[test]
+    fn a_payment_whose_e_invoice_cannot_be_made_says_why() {
+        let mut payment = rental_payment("EUR", "R9", 4_900);
+        payment.e_invoice_lacks = vec!["the seller has no phone, which XRechnung needs".to_owned()];
+        payment.e_invoice = EInvoice::XRechnung;
+        let said = r#""eInvoice":{"format":"xRechnung","missing":["the seller has no phone, which XRechnung needs"]}"#;
+        assert!(json(&payment, None).contains(said));
     }
 
     #[test]

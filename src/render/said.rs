@@ -2,20 +2,9 @@
 
 use crate::domain::TaxTreatment;
 use crate::domain::document::{Address, Buyer, InvoiceDocument, InvoiceLine, Seller};
-use crate::domain::message::clean;
+pub(crate) use crate::domain::message::{shown, shown_if};
 
 use super::words::{Words, fill};
-
-/// Longest name, address line or number that is shown, in characters.
-const SHOWN_MAX: usize = 200;
-
-pub(crate) fn shown(text: &str) -> String {
-    clean(text, SHOWN_MAX)
-}
-
-pub(crate) fn shown_if(text: Option<&str>) -> Option<String> {
-    text.map(shown).filter(|text| !text.is_empty())
-}
 
 fn address_lines(address: &Address, name: &str) -> Vec<String> {
     address.lines_below(name).iter().filter_map(|line| shown_if(Some(line))).collect()
@@ -24,6 +13,12 @@ fn address_lines(address: &Address, name: &str) -> Vec<String> {
 /// The seller's address, without its name.
 pub(crate) fn seller_lines(seller: &Seller) -> Vec<String> {
     address_lines(&seller.address, &seller.name)
+}
+
+/// The seller's small print, line by line.
+pub(crate) fn footer_lines(seller: &Seller) -> Vec<String> {
+    let footer = seller.brand.footer.as_deref().unwrap_or_default();
+    footer.lines().filter_map(|line| shown_if(Some(line))).collect()
 }
 
 /// The buyer's name, address and VAT ID, one below the other.
@@ -35,7 +30,21 @@ pub(crate) fn buyer_lines(buyer: &Buyer, words: &Words) -> Vec<String> {
     lines
 }
 
-pub(crate) fn vat_id(vat_id: Option<&str>, words: &Words) -> Option<String> {
+/// What the document is, with its number if it has one.
+pub(crate) fn title(document: &InvoiceDocument, words: &Words) -> String {
+    match document.is_preview {
+        true => words.preview.to_owned(),
+        false => format!("{} {}", words.invoice, shown(&document.invoice_number)),
+    }
+}
+
+/// By what the tax office knows the seller.
+pub(crate) fn seller_tax_id(seller: &Seller, words: &Words) -> Option<String> {
+    let tax_number = || shown_if(seller.tax_number.as_deref()).map(|tax| fill(words.tax_number, &[("tax", &tax)]));
+    vat_id(seller.vat_id.as_deref(), words).or_else(tax_number)
+}
+
+fn vat_id(vat_id: Option<&str>, words: &Words) -> Option<String> {
     shown_if(vat_id).map(|vat| fill(words.vat_id, &[("vat", &vat)]))
 }
 
@@ -76,70 +85,14 @@ pub(crate) fn line_details(line: &InvoiceLine, words: &Words) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use chrono::NaiveDate;
-
-    use crate::domain::document::AddressParts;
-    use crate::domain::payment::PaymentStatus;
-    use crate::domain::{BillingPeriod, Currency};
+    use crate::render::sample;
 
     pub(crate) fn line(rental_id: &str, product_name: &str, period: &str, amount: i64) -> InvoiceLine {
-        InvoiceLine {
-            rental_id: rental_id.into(),
-            product_name: product_name.into(),
-            serial_number: Some(format!("SN-{rental_id}")),
-            billing_period: BillingPeriod::parse(period).unwrap(),
-            amount,
-            tax_amount: 0,
-            arrears: period < "2026-07",
-        }
+        sample::line(rental_id, product_name, period, amount).unwrap()
     }
 
-    fn address(street: &str, post_code: &str, city: &str) -> Address {
-        let some = |text: &str| Some(text.to_owned());
-        Address::Parts(AddressParts {
-            street: some(street),
-            post_code: some(post_code),
-            city: some(city),
-            country: some("DE"),
-            ..AddressParts::default()
-        })
-    }
-
-    /// A good invoice: 1,157.14 EUR net in two lines, one of them arrears, and 19 % tax.
     pub(crate) fn sample() -> InvoiceDocument {
-        InvoiceDocument {
-            tenant_id: "t1".into(),
-            payment_id: "pay_202607abc".into(),
-            invoice_number: "INV-2026-000001".into(),
-            issue_date: NaiveDate::from_ymd_opt(2026, 7, 1).unwrap(),
-            due_date: NaiveDate::from_ymd_opt(2026, 7, 15).unwrap(),
-            seller: Seller {
-                name: "Shop GmbH".into(),
-                address: address("Street 1", "20095", "Hamburg"),
-                vat_id: Some("DE123456789".into()),
-                email: Some("help@shop.example".into()),
-                iban: Some("DE02120300000000202051".into()),
-                bic: Some("BYLADEM1001".into()),
-            },
-            buyer: Buyer {
-                name: Some("ACME Ltd".into()),
-                person: Some("Anna Smith".into()),
-                address: address("Road 2", "10115", "Berlin"),
-                vat_id: None,
-                reference: Some("PO-77".into()),
-            },
-            subject_name: "Berlin office".into(),
-            billing_period: BillingPeriod::parse("2026-07").unwrap(),
-            currency: Currency::from_code("EUR").unwrap(),
-            subtotal: 115_714,
-            tax_amount: 21_986,
-            total: 137_700,
-            tax_rate_ppm: 190_000,
-            tax_treatment: TaxTreatment::Standard,
-            status: PaymentStatus::Pending,
-            lines: vec![line("rnt_1", "Laptop 14", "2026-07", 100_000), line("rnt_2", "Phone", "2026-06", 15_714)],
-            locale: "en".into(),
-        }
+        sample::invoice().unwrap()
     }
 
     #[test]

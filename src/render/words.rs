@@ -63,7 +63,9 @@ pub(crate) struct Words {
     pub pay_by: &'static str,
     pub questions: &'static str,
     pub vat_id: &'static str,
+    pub tax_number: &'static str,
     pub attached: &'static str,
+    pub attached_with_xml: &'static str,
     pub not_attached: &'static str,
 
     pub concerning: &'static str,
@@ -79,6 +81,8 @@ pub(crate) struct Words {
     pub payable_within: &'static str,
     pub payable_at_once: &'static str,
     pub nothing_to_pay: &'static str,
+    pub preview: &'static str,
+    pub do_not_pay: &'static str,
     pub page: &'static str,
 }
 

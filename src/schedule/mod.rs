@@ -12,6 +12,7 @@
 //! restart, a night with a clock change or a paused machine needs no code of its own, and any number of daemons can work on
 //! one database.
 
+mod heartbeat;
 pub mod notify;
 mod tick;
 mod wake;
@@ -33,7 +34,7 @@ use tick::{Bench, Engine};
 use wake::Ticking;
 
 /// How a daemon works.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DaemonSettings {
     /// Without, nothing is billed.
     pub bills: bool,
@@ -43,6 +44,8 @@ pub struct DaemonSettings {
     pub share_rentals: i64,
     /// Who runs, for the records: which process on which machine.
     pub name: String,
+    /// Called when all of a day's work is done.
+    pub heartbeat_url: Option<String>,
     /// The clock is right, whatever was noted in the database.
     pub accept_clock: bool,
 }
@@ -116,7 +119,10 @@ async fn keep_ticking(bench: &Bench, mut ticks: mpsc::Receiver<()>, settings: &D
             Err(error) => Err(error),
         };
         let pause = match result {
-            Ok(_) => {
+            Ok(all_done) => {
+                if let (true, Some(url)) = (all_done, &settings.heartbeat_url) {
+                    heartbeat::beat(url);
+                }
                 if bench.monitor.set(Part::Database, None) {
                     tracing::info!("the database answers again");
                 }

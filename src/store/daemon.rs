@@ -49,7 +49,7 @@ impl Session {
     /// at `due` or later.
     pub async fn claim_summary(&mut self, due: i64, now: i64) -> Result<Option<i64>> {
         let since: Option<i64> = on!(self, |conn| sqlx::query_scalar::<Db, i64>(dialect::locking::<Db>(
-            "select summarized_at from daemon_state where summarized_at < $1 $lock_all"
+            "select summarized_at from daemon_state where summarized_at < $1 $lock"
         ))
         .bind(due)
         .fetch_optional(conn)
@@ -75,7 +75,7 @@ impl Session {
              where tenant_id = $1 and state = 'open' and tried_at < $2
              order by run_date, subject_kind, subject_id
              limit 1
-             $lock_one"
+             $take"
         ))
         .bind(tenant_id)
         .bind(before)

@@ -20,16 +20,19 @@ pub(crate) trait Dialect: Database {
     /// Differs: PostgreSQL takes a list of keys as one array; SQLite has no arrays and takes them as one JSON text.
     const KEYS: &'static str;
 
+    /// Ends a `select` whose rows nobody else may change before this transaction ends.
+    ///
+    /// Differs: SQLite has one writer, and so no such words.
+    const FOR_UPDATE: &'static str;
+
     /// Takes mails that are due, or whose lease ran out, at `$1`: until `$2`, at most `$3` of them.
     ///
     /// Differs: on PostgreSQL several processes claim at once, and each skips what another is just taking; the list is made
     /// once, since a planner may run a subquery with a limit twice. SQLite has one writer, so there is nothing to skip.
     const CLAIM_MAILS: &'static str;
 
-    /// Keeps the rows of a `select` from others until the commit; passes over rows that another is just taking.
-    ///
-    /// Differ: SQLite has one writer, which has the whole database to itself.
-    const LOCK: [&'static str; 2];
+    /// The same, passing over rows that another is just changing.
+    const FOR_TAKING: &'static str;
 
     /// What the database's clock shows: the one place where SQL tells the time. Leases are compared between machines, and
     /// only the database is the same for all of them.
@@ -117,6 +120,7 @@ pub(crate) mod from_json {
 impl Dialect for Sqlite {
     const HAS_TABLE: &'static str = "select exists(select 1 from sqlite_schema where type = 'table' and name = $1)";
     const KEYS: &'static str = "(select value from json_each($1))";
+    const FOR_UPDATE: &'static str = "";
     const CLAIM_MAILS: &'static str = "update outbox set state = 'sending', fence = fence + 1, lease_until = $2
          where (tenant_id, payment_id, kind) in (
              select tenant_id, payment_id, kind from outbox
@@ -124,7 +128,7 @@ impl Dialect for Sqlite {
              order by next_at
              limit $3)
          returning tenant_id, payment_id, recipient, locale, fence, attempts, created_at";
-    const LOCK: [&'static str; 2] = ["", ""];
+    const FOR_TAKING: &'static str = "";
     const CLOCK: Option<&'static str> = None;
     const BOUND_STALL: Option<&'static str> = None;
     const PAYMENTS: &'static str = "(select value ->> 0, value ->> 1 from json_each($1))";
@@ -155,6 +159,7 @@ impl Dialect for Sqlite {
 impl Dialect for Postgres {
     const HAS_TABLE: &'static str = "select to_regclass($1) is not null";
     const KEYS: &'static str = "(select unnest($1::text[]))";
+    const FOR_UPDATE: &'static str = "for update";
     const CLAIM_MAILS: &'static str = "with due as materialized (
              select tenant_id, payment_id, kind from outbox
              where state in ('pending', 'sending') and next_at <= $1 and (state = 'pending' or lease_until <= $1)
@@ -165,7 +170,7 @@ impl Dialect for Postgres {
          from due
          where outbox.tenant_id = due.tenant_id and outbox.payment_id = due.payment_id and outbox.kind = due.kind
          returning outbox.tenant_id, outbox.payment_id, recipient, locale, fence, attempts, created_at";
-    const LOCK: [&'static str; 2] = ["for update", "for update skip locked"];
+    const FOR_TAKING: &'static str = "for update skip locked";
     const CLOCK: Option<&'static str> = Some("select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)");
     const BOUND_STALL: Option<&'static str> = Some("set local idle_in_transaction_session_timeout = '30s'");
     const PAYMENTS: &'static str = "(select pair ->> 0, pair ->> 1 from jsonb_array_elements($1::jsonb) as pair)";
@@ -198,7 +203,7 @@ where
     sqlx::query::<DB>(AssertSqlSafe(DB::packed(sql, &T::packed())))
 }
 
-/// As [`packed`], with the list of keys of [`with_keys`].
+/// As [`packed`], with the list of keys of [`with_keys`]; `$lock` at its end locks the rows.
 pub(crate) fn packed_with_keys<'q, DB: Dialect, T: Packed>(
     sql: &'static str,
     keys: &[String],
@@ -206,8 +211,14 @@ pub(crate) fn packed_with_keys<'q, DB: Dialect, T: Packed>(
 where
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
-    let sql = DB::packed(sql, &T::packed()).replace("$keys", DB::KEYS);
+    let sql = DB::packed(sql, &T::packed()).replace("$keys", DB::KEYS).replace("$lock", DB::FOR_UPDATE);
     sqlx::query::<DB>(AssertSqlSafe(sql)).bind(DB::keys(keys))
+}
+
+/// A statement in which `$lock` stands for the words that lock the rows it selects, and `$take` for those that pass over rows
+/// which others have locked.
+pub(crate) fn locking<DB: Dialect>(sql: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(sql.replace("$lock", DB::FOR_UPDATE).replace("$take", DB::FOR_TAKING))
 }
 
 pub(crate) fn has_table<DB: Dialect>() -> &'static str {
@@ -222,12 +233,6 @@ where
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
     sqlx::query::<DB>(AssertSqlSafe(sql.replace("$keys", DB::KEYS))).bind(DB::keys(keys))
-}
-
-/// A `select` in which `$lock_all` or `$lock_one` stands for keeping its rows from others.
-pub(crate) fn locking<DB: Dialect>(sql: &'static str) -> AssertSqlSafe<String> {
-    let [all, one] = DB::LOCK;
-    AssertSqlSafe(sql.replace("$lock_all", all).replace("$lock_one", one))
 }
 
 pub(crate) fn clock(session: &super::Session) -> Option<&'static str> {

@@ -302,7 +302,7 @@ impl DueReader {
                     }
                 };
                 let rentals = rows.into_iter().map(|row| due_rental(row, &mut histories)).collect();
-                let customer = customers.get(&customer_id).cloned().map(Customer::try_from);
+                let customer = customers.get(&customer_id).cloned();
                 let subject = DueSubject { subject, customer_id, name, day, already_billed: billed, customer, rentals };
                 Due { subject, recorded }
             })
@@ -437,21 +437,27 @@ async fn members_by_group(
     Ok(members)
 }
 
-async fn customers(session: &mut Session, tenant_id: &str, ids: Vec<String>) -> Result<HashMap<String, CustomerRow>> {
+async fn customers(
+    session: &mut Session,
+    tenant_id: &str,
+    ids: Vec<String>,
+) -> Result<HashMap<String, Result<Customer, BadRecord>>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
     let rows = on!(session, |conn| {
         let query = dialect::packed_with_keys::<Db, CustomerRow>(
-            "select customer_id, billing_email, tax_treatment, payment_terms_days, locale, party_id
-         from customers
-         where tenant_id = $2 and customer_id in $keys",
+            "select c.customer_id, c.billing_email, c.tax_treatment, c.payment_terms_days, c.locale, c.party_id,
+                b.body as buyer
+         from customers c
+         left join parties b on b.tenant_id = c.tenant_id and b.party_id = c.party_id
+         where c.tenant_id = $2 and c.customer_id in $keys",
             &ids,
         )
         .bind(tenant_id);
         Db::fetch_packed::<CustomerRow>(query, conn).await?
     });
-    Ok(rows.into_iter().map(|row| (row.customer_id.clone(), row)).collect())
+    Ok(rows.into_iter().map(|row| (row.customer_id.clone(), row.try_into())).collect())
 }
 
 packed_row! {
@@ -533,6 +539,23 @@ async fn histories(
     Ok(histories)
 }
 
+/// A group or rental that has an id that was asked for.
+#[derive(Debug, Clone, FromRow)]
+pub struct Billed {
+    pub tenant_id: String,
+    pub kind: String,
+    /// The active group that bills a rental.
+    pub billed_group_id: Option<String>,
+}
+
+/// A rental with what its next billing date depends on.
+#[derive(FromRow)]
+struct NextRow {
+    #[sqlx(flatten)]
+    rental: RentalWithDay,
+    billed: bool,
+}
+
 /// A rental with the day of the active group that bills it, if there is one.
 #[derive(FromRow)]
 pub(super) struct RentalWithDay {
@@ -590,6 +613,91 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// The day on which a subject is billed; `None` for a group that is inactive and for a rental that a group bills.
+    pub async fn billing_day(&mut self, tenant: &Tenant, subject: &Subject) -> Result<Option<BillingDay>> {
+        match subject.kind {
+            SubjectKind::Group => {
+                let day: Option<i64> = on!(self, |conn| sqlx::query_scalar::<Db, i64>(
+                    "select billing_day from billing_groups
+                     where tenant_id = $1 and billing_group_id = $2 and status = 'active'"
+                )
+                .bind(&tenant.tenant_id)
+                .bind(&subject.id)
+                .fetch_optional(conn)
+                .await?);
+                Ok(day.and_then(BillingDay::fixed))
+            }
+            SubjectKind::Rental => {
+                let start: Option<NaiveDate> = on!(self, |conn| sqlx::query_scalar::<Db, NaiveDate>(
+                    "select start_date from rentals
+                     where tenant_id = $1 and rental_id = $2 and billed_group_id is null"
+                )
+                .bind(&tenant.tenant_id)
+                .bind(&subject.id)
+                .fetch_optional(conn)
+                .await?);
+                Ok(start.map(|start| tenant.day_alone(start)))
+            }
+        }
+    }
+
+    /// The groups and rentals that have an id, of all tenants.
+    pub async fn find_billed(&mut self, id: &str) -> Result<Vec<Billed>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, Billed>(
+            "select tenant_id, 'group' as kind, cast(null as text) as billed_group_id
+             from billing_groups
+             where billing_group_id = $1
+             union all
+             select tenant_id, 'rental' as kind, billed_group_id
+             from rentals
+             where rental_id = $1
+             order by tenant_id, kind"
+        )
+        .bind(id)
+        .fetch_all(conn)
+        .await?))
+    }
+
+    /// The next billing date of each rental on or after `today` (rule 28); one that has none, or cannot be read, is absent.
+    pub async fn next_billing_dates(
+        &mut self,
+        tenant: &Tenant,
+        rental_ids: &[String],
+        today: NaiveDate,
+    ) -> Result<HashMap<String, NaiveDate>> {
+        let period = BillingPeriod::of(today);
+        let rows: Vec<NextRow> = on!(self, |conn| {
+            dialect::with_keys_as::<Db, NextRow>(
+            "select r.rental_id, r.customer_id, r.billing_group_id, r.monthly_amount, r.currency, r.status, r.start_date,
+                    r.end_date, r.contract_length, r.ended_on, r.closed_through, r.product_name, r.serial_number,
+                    r.sort_key, g.billing_day as group_day,
+                    (select count(*) from payments p
+                     where p.tenant_id = r.tenant_id
+                       and p.subject_kind = case when r.billed_group_id is null then 'rental' else 'group' end
+                       and p.subject_id = coalesce(r.billed_group_id, r.rental_id)
+                       and p.billing_period = $3 and p.live) > 0 as billed
+             from rentals r
+             left join billing_groups g on g.tenant_id = r.tenant_id and g.billing_group_id = r.billed_group_id
+             where r.tenant_id = $2 and r.rental_id in $keys",
+            rental_ids
+        )
+        .bind(&tenant.tenant_id)
+        .bind(period.to_string())
+        .fetch_all(conn)
+        .await?
+        });
+        let mut histories = histories(self, &tenant.tenant_id, rental_ids, period).await?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|NextRow { rental, billed }| {
+                let day = rental.day(tenant);
+                let due = due_rental(rental.rental, &mut histories).ok()?;
+                let date = plan::next_billing_date(tenant, &due, day, billed, today)?;
+                Some((due.rental.rental_id, date))
+            })
+            .collect())
     }
 
     /// How many subjects are due on a date, for a progress bar.

@@ -1,24 +1,266 @@
 //! Changing billing groups as a whole, and what follows for their members.
 
-use super::{Result, Session, on};
+use std::collections::HashMap;
+
+use crate::domain::Rental;
+use crate::domain::group::GroupStatus;
+use crate::domain::plan::BadRecord;
+
+use super::dialect::Dialect as _;
+use super::page::Page;
+use super::row::RentalRow;
+use super::{Result, Session, dialect, on};
+
+const FIND_GROUP: &str = "
+    select billing_group_id, customer_id, group_name, billing_day, status, notes, created_by, created_at, updated_at
+    from billing_groups where tenant_id = $1 and billing_group_id = $2";
+
+const LOCK_GROUP: &str = "
+    select billing_group_id, customer_id, group_name, billing_day, status, notes, created_by, created_at, updated_at
+    from billing_groups where tenant_id = $1 and billing_group_id = $2 $lock";
+
+/// A group as it is stored, without its members.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct GroupRecord {
+    pub billing_group_id: String,
+    pub customer_id: String,
+    pub group_name: String,
+    pub billing_day: i64,
+    pub status: String,
+    pub notes: Option<String>,
+    pub created_by: String,
+    /// Microseconds UTC, like all instants here.
+    pub created_at: i64,
+    pub updated_at: i64,
+}
+
+/// A rental as groups see it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub rental_id: String,
+    pub customer_id: String,
+    /// The group that it is in, active or not.
+    pub billing_group_id: Option<String>,
+    /// As the database has it, also where nobody knows such a currency.
+    pub currency: String,
+    pub rental: Result<Rental, BadRecord>,
+}
+
+/// Which groups a page shows; an absent filter takes all.
+#[derive(Debug, Clone, Default)]
+pub struct GroupPageFilter {
+    pub customer_id: Option<String>,
+    pub status: Option<GroupStatus>,
+}
+
+/// A change of who is in a group.
+#[derive(Debug, Clone, Default)]
+pub struct Moves {
+    pub joining: Vec<String>,
+    pub leaving: Vec<String>,
+}
 
 impl Session {
-    /// Removes a group: its members are free, its payments stay as they are (rule 27). False if there is no such group.
-    ///
-    /// A tombstone stays, so that an import of the group can say that it brings it back.
-    pub async fn delete_group(&mut self, tenant_id: &str, billing_group_id: &str, now: i64) -> Result<bool> {
-        on!(self, |conn| sqlx::query::<Db>(
-            "update rentals
-             set billing_group_id = null, billed_group_id = null, changed_at = $3, updated_at = $3
-             where tenant_id = $1 and billing_group_id = $2"
+    /// A group of a tenant.
+    pub async fn find_group(&mut self, tenant_id: &str, billing_group_id: &str) -> Result<Option<GroupRecord>> {
+        self.group(tenant_id, billing_group_id, FIND_GROUP).await
+    }
+
+    /// The same, held until this transaction ends. Whoever changes a group takes it before its rentals, so that two who change
+    /// the same wait for each other instead of for ever.
+    pub async fn lock_group(&mut self, tenant_id: &str, billing_group_id: &str) -> Result<Option<GroupRecord>> {
+        self.group(tenant_id, billing_group_id, LOCK_GROUP).await
+    }
+
+    async fn group(&mut self, tenant_id: &str, id: &str, sql: &'static str) -> Result<Option<GroupRecord>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, GroupRecord>(dialect::locking::<Db>(sql))
+            .bind(tenant_id)
+            .bind(id)
+            .fetch_optional(conn)
+            .await?))
+    }
+
+    /// A page of a tenant's groups.
+    pub async fn list_group_page(
+        &mut self,
+        tenant_id: &str,
+        filter: &GroupPageFilter,
+        page: &Page,
+    ) -> Result<Vec<GroupRecord>> {
+        Ok(on!(self, |conn| {
+            let mut query = sqlx::QueryBuilder::<Db>::new(
+                "select billing_group_id, customer_id, group_name, billing_day, status, notes, created_by, created_at,
+                        updated_at
+                 from billing_groups where tenant_id = ",
+            );
+            query.push_bind(tenant_id);
+            if let Some(customer_id) = &filter.customer_id {
+                query.push(" and customer_id = ").push_bind(customer_id);
+            }
+            if let Some(status) = filter.status {
+                query.push(" and status = ").push_bind(status.as_str());
+            }
+            page.push_to(&mut query, "billing_group_id");
+            query.build_query_as::<GroupRecord>().fetch_all(conn).await?
+        }))
+    }
+
+    /// The rentals in groups, ended ones too, by group and ordered by id.
+    pub async fn members_by_group(
+        &mut self,
+        tenant_id: &str,
+        group_ids: &[String],
+    ) -> Result<HashMap<String, Vec<Member>>> {
+        let rows: Vec<RentalRow> = on!(self, |conn| {
+            Db::fetch_packed(
+            dialect::packed_with_keys::<Db, RentalRow>(
+                "select rental_id, customer_id, billing_group_id, monthly_amount, currency, status, start_date, end_date,
+                        contract_length, ended_on, closed_through, product_name, serial_number, sort_key
+                 from rentals
+                 where tenant_id = $2 and billing_group_id in $keys
+                 order by billing_group_id, rental_id",
+                group_ids
+            )
+            .bind(tenant_id),
+            conn
+        )
+        .await?
+        });
+        let mut members: HashMap<String, Vec<Member>> = HashMap::new();
+        for row in rows {
+            if let Some(group_id) = row.billing_group_id.clone() {
+                members.entry(group_id).or_default().push(row.into());
+            }
+        }
+        Ok(members)
+    }
+
+    /// Rentals by id, held until this transaction ends; those that do not exist are left out.
+    pub async fn lock_rentals(&mut self, tenant_id: &str, rental_ids: &[String]) -> Result<Vec<Member>> {
+        let rows: Vec<RentalRow> = on!(self, |conn| {
+            Db::fetch_packed(
+            dialect::packed_with_keys::<Db, RentalRow>(
+                "select rental_id, customer_id, billing_group_id, monthly_amount, currency, status, start_date, end_date,
+                        contract_length, ended_on, closed_through, product_name, serial_number, sort_key
+                 from rentals
+                 where tenant_id = $2 and rental_id in $keys
+                 order by rental_id
+                 $lock",
+                rental_ids
+            )
+            .bind(tenant_id),
+            conn
+        )
+        .await?
+        });
+        Ok(rows.into_iter().map(Member::from).collect())
+    }
+
+    /// Whether a tenant has a customer.
+    pub async fn has_customer(&mut self, tenant_id: &str, customer_id: &str) -> Result<bool> {
+        Ok(on!(self, |conn| sqlx::query_scalar::<Db, bool>(
+            "select exists(select 1 from customers where tenant_id = $1 and customer_id = $2)"
         )
         .bind(tenant_id)
-        .bind(billing_group_id)
-        .bind(now)
+        .bind(customer_id)
+        .fetch_one(conn)
+        .await?))
+    }
+
+    /// Writes a new group, still without members.
+    pub async fn insert_group(&mut self, tenant_id: &str, group: &GroupRecord, changed_at: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>(
+            "insert into billing_groups
+                 (tenant_id, billing_group_id, customer_id, group_name, billing_day, status, notes, created_by,
+                  created_at, updated_at, changed_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+        )
+        .bind(tenant_id)
+        .bind(&group.billing_group_id)
+        .bind(&group.customer_id)
+        .bind(&group.group_name)
+        .bind(group.billing_day)
+        .bind(&group.status)
+        .bind(&group.notes)
+        .bind(&group.created_by)
+        .bind(group.created_at)
+        .bind(group.updated_at)
+        .bind(changed_at)
         .execute(conn)
         .await?
         .rows_affected());
-        let deleted = on!(self, |conn| sqlx::query::<Db>(
+        Ok(())
+    }
+
+    /// Writes what of a group can change, and by which group its members are billed (rule 4).
+    pub async fn update_group(&mut self, tenant_id: &str, group: &GroupRecord, changed_at: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>(
+            "update billing_groups
+             set group_name = $3, billing_day = $4, status = $5, notes = $6, updated_at = $7, changed_at = $8
+             where tenant_id = $1 and billing_group_id = $2"
+        )
+        .bind(tenant_id)
+        .bind(&group.billing_group_id)
+        .bind(&group.group_name)
+        .bind(group.billing_day)
+        .bind(&group.status)
+        .bind(&group.notes)
+        .bind(group.updated_at)
+        .bind(changed_at)
+        .execute(conn)
+        .await?
+        .rows_affected());
+        on!(self, |conn| sqlx::query::<Db>(
+            "update rentals set billed_group_id = $3
+             where tenant_id = $1 and billing_group_id = $2 and billed_group_id is distinct from $3"
+        )
+        .bind(tenant_id)
+        .bind(&group.billing_group_id)
+        .bind(group.billed_id())
+        .execute(conn)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
+    /// Puts rentals into a group and takes others out of it.
+    pub async fn move_members(
+        &mut self,
+        tenant_id: &str,
+        group: &GroupRecord,
+        moves: &Moves,
+        now: i64,
+        changed_at: i64,
+    ) -> Result<()> {
+        let into = (Some(group.billing_group_id.as_str()), group.billed_id());
+        for (rental_ids, (group_id, billed_id)) in [(&moves.joining, into), (&moves.leaving, (None, None))] {
+            if rental_ids.is_empty() {
+                continue;
+            }
+            on!(self, |conn| dialect::with_keys::<Db>(
+                "update rentals
+                 set billing_group_id = $3, billed_group_id = $4, changed_at = $6,
+                     updated_at = case when updated_at < $5 then $5 else updated_at + 1000 end
+                 where tenant_id = $2 and rental_id in $keys",
+                rental_ids
+            )
+            .bind(tenant_id)
+            .bind(group_id)
+            .bind(billed_id)
+            .bind(now)
+            .bind(changed_at)
+            .execute(conn)
+            .await?
+            .rows_affected());
+        }
+        Ok(())
+    }
+
+    /// Removes a group that has no members any more; its payments stay as they are (rule 27).
+    ///
+    /// A tombstone stays, so that an import of the group can say that it brings it back.
+    pub async fn delete_group(&mut self, tenant_id: &str, billing_group_id: &str, now: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>(
             "delete from billing_groups where tenant_id = $1 and billing_group_id = $2"
         )
         .bind(tenant_id)
@@ -26,9 +268,6 @@ impl Session {
         .execute(conn)
         .await?
         .rows_affected());
-        if deleted == 0 {
-            return Ok(false);
-        }
         on!(self, |conn| sqlx::query::<Db>(
             "insert into deleted_groups (tenant_id, billing_group_id, deleted_at) values ($1, $2, $3)
              on conflict (tenant_id, billing_group_id) do update set deleted_at = excluded.deleted_at"
@@ -39,7 +278,20 @@ impl Session {
         .execute(conn)
         .await?
         .rows_affected());
-        Ok(true)
+        Ok(())
+    }
+
+    /// The instant that a change of master data made at `now` counts from: after every run that began meanwhile and so could
+    /// not see it, or `verify` would accuse that run of having missed it.
+    pub async fn change_instant(&mut self, tenant_id: &str, now: i64) -> Result<i64> {
+        let last: Option<i64> = on!(self, |conn| sqlx::query_scalar::<Db, Option<i64>>(
+            "select max(started_at) from runs where tenant_id = $1 and started_at >= $2"
+        )
+        .bind(tenant_id)
+        .bind(now)
+        .fetch_one(conn)
+        .await?);
+        Ok(last.map_or(now, |last| last + 1))
     }
 
     /// Says anew for all rentals of a tenant by which group they are billed, after changes to many.
@@ -109,5 +361,24 @@ impl Session {
         .bind(billing_group_id)
         .fetch_all(conn)
         .await?))
+    }
+}
+
+impl GroupRecord {
+    /// The group by which its members are billed: itself, while it is active (rule 4).
+    fn billed_id(&self) -> Option<&str> {
+        (self.status == GroupStatus::Active.as_str()).then_some(&self.billing_group_id)
+    }
+}
+
+impl From<RentalRow> for Member {
+    fn from(row: RentalRow) -> Self {
+        Self {
+            rental_id: row.rental_id.clone(),
+            customer_id: row.customer_id.clone(),
+            billing_group_id: row.billing_group_id.clone(),
+            currency: row.currency.clone(),
+            rental: row.try_into(),
+        }
     }
 }

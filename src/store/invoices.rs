@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use chrono::NaiveDate;
-use serde_json::Value;
 use sqlx::FromRow;
 
+use crate::domain::brand::Logo;
 use crate::domain::document::{Buyer, InvoiceDocument, InvoiceLine, Seller};
 use crate::domain::payment::PaymentStatus;
 use crate::domain::{BillingPeriod, Currency, TaxTreatment};
@@ -52,10 +52,12 @@ impl Session {
         let json = serde_json::to_string(keys).context("cannot list payments")?;
         let mut payments = self.invoice_payments(&json).await?;
         let mut lines = self.invoice_lines(&json).await?;
+        let wanted = payments.values().filter_map(|payment| logo_of(&payment.tenant_id, &payment.seller));
+        let logos = self.logos(wanted.collect()).await?;
         let documents = keys.iter().map(|(tenant_id, payment_id)| {
             let key = ((*tenant_id).to_owned(), (*payment_id).to_owned());
             let payment = payments.remove(&key).ok_or_else(|| format!("the payment {payment_id} is missing"))?;
-            payment.into_document(lines.remove(&key).unwrap_or_default())
+            payment.into_document(lines.remove(&key).unwrap_or_default(), &logos)
         });
         Ok(documents.collect())
     }
@@ -102,10 +104,10 @@ impl Session {
         Ok(lines)
     }
 
-    /// A page of customers, ordered by tenant and customer, beginning behind the (tenant, customer) of `after`.
+    /// A page of customers, of one tenant or one customer if named, ordered by tenant and customer, beginning behind the (tenant, customer) of `after`.
     pub async fn list_invoice_parties(
         &mut self,
-        tenant_id: Option<&str>,
+        (tenant_id, customer_id): (Option<&str>, Option<&str>),
         after: (&str, &str),
         limit: i64,
     ) -> Result<Vec<InvoiceParties>> {
@@ -118,6 +120,7 @@ impl Session {
              left join parties s on s.tenant_id = t.tenant_id and s.party_id = t.party_id
              left join parties b on b.tenant_id = c.tenant_id and b.party_id = c.party_id
              where ($1 is null or c.tenant_id = $1) and (c.tenant_id, c.customer_id) > ($2, $3)
+               and (cast($5 as text) is null or c.customer_id = $5)
              order by c.tenant_id, c.customer_id
              limit $4",
             )
@@ -125,15 +128,22 @@ impl Session {
             .bind(after.0)
             .bind(after.1)
             .bind(limit)
+            .bind(customer_id)
             .fetch_all(conn)
             .await?
         });
-        rows.into_iter().map(PartiesRow::into_parties).collect()
+        let logos = self.logos(rows.iter().filter_map(|row| logo_of(&row.tenant_id, &row.seller)).collect()).await?;
+        rows.into_iter().map(|row| row.into_parties(&logos)).collect()
     }
 }
 
-/// Tenant and payment.
+/// Tenant, and payment or picture.
 type Key = (String, String);
+
+/// Tenant and hash of the logo that a seller's version names.
+fn logo_of(tenant_id: &str, seller: &Option<String>) -> Option<Key> {
+    Some((tenant_id.to_owned(), party::logo(&party::body(seller.as_deref()).ok()?)?))
+}
 
 #[derive(FromRow)]
 struct PaymentRow {
@@ -182,15 +192,21 @@ struct PartiesRow {
 
 impl PaymentRow {
     /// The document, or what in the record keeps it from being written.
-    fn into_document(self, lines: Vec<LineRow>) -> Result<InvoiceDocument, String> {
+    fn into_document(self, lines: Vec<LineRow>, logos: &HashMap<Key, Logo>) -> Result<InvoiceDocument, String> {
         let bad =
             |field: &str, value: &str| format!("the payment {} has no usable {field}: {value:?}", self.payment_id);
-        let body = |field, text: &Option<String>| party_body(text).map_err(|error| bad(field, &error.to_string()));
+        let body =
+            |field, text: &Option<String>| party::body(text.as_deref()).map_err(|error| bad(field, &error.to_string()));
         let lines: Result<Vec<InvoiceLine>, String> = lines.into_iter().map(|line| line.into_line(&bad)).collect();
+        let tenant_name = self.tenant_name.as_deref().unwrap_or_default();
+        let mut seller = party::seller(&body("seller", &self.seller)?, tenant_name);
+        if let Some(key) = logo_of(&self.tenant_id, &self.seller) {
+            seller.brand.logo = Some(logos.get(&key).cloned().ok_or_else(|| bad("logo", &key.1))?);
+        }
         Ok(InvoiceDocument {
             issue_date: self.issue_date.ok_or_else(|| bad("issueDate", ""))?,
             due_date: self.due_date,
-            seller: party::seller(&body("seller", &self.seller)?, self.tenant_name.as_deref().unwrap_or_default()),
+            seller,
             buyer: party::buyer(&body("buyer", &self.buyer)?),
             billing_period: BillingPeriod::parse(&self.billing_period)
                 .ok_or_else(|| bad("billingPeriod", &self.billing_period))?,
@@ -208,6 +224,7 @@ impl PaymentRow {
             total: self.total,
             tax_rate_ppm: self.tax_rate_ppm,
             locale: self.locale,
+            is_preview: false,
         })
     }
 }
@@ -228,11 +245,13 @@ impl LineRow {
 }
 
 impl PartiesRow {
-    fn into_parties(self) -> Result<InvoiceParties> {
+    fn into_parties(self, logos: &HashMap<Key, Logo>) -> Result<InvoiceParties> {
         let at = || format!("customer {} of tenant {}", self.customer_id, self.tenant_id);
-        let body = |text: &Option<String>| party_body(text).with_context(at);
+        let body = |text: &Option<String>| party::body(text.as_deref()).with_context(at);
+        let mut seller = party::seller(&body(&self.seller)?, &self.tenant_name);
+        seller.brand.logo = logo_of(&self.tenant_id, &self.seller).and_then(|key| logos.get(&key).cloned());
         Ok(InvoiceParties {
-            seller: party::seller(&body(&self.seller)?, &self.tenant_name),
+            seller,
             buyer: party::buyer(&body(&self.buyer)?),
             tax_treatment: TaxTreatment::parse(&self.tax_treatment)
                 .with_context(|| format!("unknown taxTreatment {:?} of {}", self.tax_treatment, at()))?,
@@ -240,9 +259,4 @@ impl PartiesRow {
             customer_id: self.customer_id,
         })
     }
-}
-
-/// A party's version as it is kept; nothing where there is none.
-fn party_body(text: &Option<String>) -> serde_json::Result<Value> {
-    text.as_deref().map_or(Ok(Value::Null), serde_json::from_str)
 }

@@ -13,15 +13,20 @@ mod party;
 mod row;
 
 pub mod arrears;
+pub mod assets;
+pub mod audit;
 pub mod daemon;
 pub mod due;
 pub mod groups;
 pub mod import;
 pub mod invoices;
+pub mod keys;
 pub mod ledger;
 pub mod outbox;
+pub mod page;
 pub mod parked;
 pub mod payments;
+pub mod replay;
 pub mod runs;
 pub mod shares;
 pub mod tenants;
@@ -356,10 +361,16 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
+    (3, "keep_looks_and_documents", include_str!("../../migrations/sqlite/0003_keep_looks_and_documents.sql")),
+    (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
+    (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
     (6, "share_the_work", include_str!("../../migrations/sqlite/0006_share_the_work.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
+    (3, "keep_looks_and_documents", include_str!("../../migrations/postgres/0003_keep_looks_and_documents.sql")),
+    (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
+    (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
     (6, "share_the_work", include_str!("../../migrations/postgres/0006_share_the_work.sql")),
 ];
 

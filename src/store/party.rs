@@ -4,18 +4,40 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use crate::domain::EInvoice;
+use crate::domain::brand::{Brand, Colour};
 use crate::domain::document::{Address, AddressParts, Buyer, Seller};
 
-/// Reads a seller; one without a name of its own has the tenant's.
+/// A party's version as it is kept; nothing where there is none.
+pub(crate) fn body(text: Option<&str>) -> serde_json::Result<Value> {
+    text.map_or(Ok(Value::Null), serde_json::from_str)
+}
+
+/// The hash of the picture that a seller's version names.
+pub(crate) fn logo(body: &Value) -> Option<String> {
+    text(body, "logo")
+}
+
+/// Reads a seller, without its logo; one without a name of its own has the tenant's.
 pub(crate) fn seller(body: &Value, tenant_name: &str) -> Seller {
     let name = text(body, "legalName").or_else(|| text(body, "name"));
     Seller {
         name: name.unwrap_or_else(|| tenant_name.to_owned()),
         address: address(&part(body, "address")),
         vat_id: text(body, "vatId"),
+        tax_number: text(body, "taxNumber"),
+        registration: text(body, "registration"),
+        contact_name: text(body, "contactName"),
+        phone: text(body, "phone"),
         email: text(body, "email"),
+        electronic_address: text(body, "electronicAddress"),
         iban: text(body, "iban"),
         bic: text(body, "bic"),
+        brand: Brand {
+            logo: None,
+            accent: text(body, "accentColor").as_deref().and_then(Colour::parse),
+            footer: text(body, "footer"),
+        },
     }
 }
 
@@ -29,6 +51,10 @@ pub(crate) fn buyer(body: &Value) -> Buyer {
         person,
         address: address(billing_address),
         vat_id: text(body, "vatId"),
+        registration: text(body, "registration"),
+        email: text(body, "billingEmail").or_else(|| text(body, "email")),
+        e_invoice: text(body, "eInvoice").and_then(|word| EInvoice::parse(&word)).unwrap_or_default(),
+        own_electronic_address: text(body, "electronicAddress"),
         reference: text(body, "buyerReference"),
     }
 }

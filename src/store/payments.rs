@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use chrono::NaiveDate;
 use sqlx::FromRow;
 
+use crate::domain::e_invoice::{missing, too_fine};
 use crate::domain::payment::{MailPlan, PaymentStatus};
 use crate::domain::plan::BadRecord;
 use crate::domain::{BillingPeriod, Currency, Payment, PaymentLine, Subject, SubjectKind, TaxTreatment};
 
-use super::{Result, Session, dialect, on};
+use super::{Result, Session, dialect, on, party};
 
 /// A payment as it is stored: what the planner made, the number it was given, and when.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ struct PaymentRow {
     buyer_party: Option<String>,
     created_at: i64,
     sort_key: String,
+    seller: Option<String>,
+    buyer: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -76,9 +79,11 @@ impl Session {
             "select p.payment_id, p.subject_kind, p.subject_id, p.customer_id, p.subject_name, p.billing_period,
                     p.currency, p.subtotal, p.tax_amount, p.total, p.tax_rate_ppm, p.tax_treatment, p.status,
                     p.issue_date, p.due_date, p.invoice_number, p.seller_party, p.buyer_party, p.created_at,
-                    p.subject_id || ':' as sort_key
+                    p.subject_id || ':' as sort_key, s.body as seller, b.body as buyer
              from outcomes o
              join payments p on p.tenant_id = o.tenant_id and p.payment_id = o.payment_id
+             left join parties s on s.tenant_id = p.tenant_id and s.party_id = p.seller_party
+             left join parties b on b.tenant_id = p.tenant_id and b.party_id = p.buyer_party
              where o.tenant_id = $1 and o.run_date = $2 and o.run_id = $3 and o.outcome = 'billed'
                and (p.customer_id, p.subject_kind, p.subject_id || ':') > ($4, $5, $6)
              order by p.customer_id, p.subject_kind, p.subject_id || ':'
@@ -154,7 +159,9 @@ fn stored(row: PaymentRow, lines: Vec<LineRow>) -> Result<StoredPayment, BadReco
             serial_number: line.serial_number,
         })
     });
-    let payment = Payment {
+    let party = |text: &Option<String>| party::body(text.as_deref()).unwrap_or_default();
+    let buyer = party::buyer(&party(&row.buyer));
+    let mut payment = Payment {
         subject: Subject {
             kind: SubjectKind::parse(&row.subject_kind).ok_or_else(|| bad("subjectKind", &row.subject_kind))?,
             id: row.subject_id.clone(),
@@ -178,6 +185,11 @@ fn stored(row: PaymentRow, lines: Vec<LineRow>) -> Result<StoredPayment, BadReco
         buyer_party: row.buyer_party.unwrap_or_default(),
         mail: MailPlan::None,
         locale: String::new(),
+        e_invoice: buyer.e_invoice,
+        e_invoice_lacks: Vec::new(),
     };
+    payment.e_invoice_lacks = missing(&party::seller(&party(&row.seller), ""), &buyer, payment.tax_treatment);
+    let amounts = payment.lines.iter().map(|line| line.amount).chain([payment.tax_amount]);
+    payment.e_invoice_lacks.extend(too_fine(buyer.e_invoice, payment.currency, amounts));
     Ok(StoredPayment { payment, invoice_number: row.invoice_number, created_at: row.created_at })
 }

@@ -196,7 +196,7 @@ impl Session {
              where tenant_id = $1 and run_date = $2 and (state = 'free' or state = 'held' and lease_until <= $3)
              order by share
              limit 1
-             $lock_one"
+             $take"
         ))
         .bind(tenant_id)
         .bind(run_date)
@@ -267,7 +267,7 @@ impl Session {
              from shares
              where tenant_id = $1 and run_date = $2
              order by share
-             $lock_all"
+             $lock"
         ))
         .bind(&held.tenant_id)
         .bind(held.run_date)
@@ -294,7 +294,7 @@ impl Session {
             "select share, shares, after_key, through_key, state, fence, lease_until, run_id
              from shares
              where tenant_id = $1 and run_date = $2 and share = $3
-             $lock_all"
+             $lock"
         ))
         .bind(&held.tenant_id)
         .bind(held.run_date)

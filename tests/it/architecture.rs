@@ -10,20 +10,23 @@ use std::path::Path;
 const LEVELS: [&[&str]; 5] = [
     &["cli"],
     &["api", "schedule"],
-    &["run", "deliver", "import", "demo", "monitor"],
-    &["store", "render", "mail", "clock", "config", "telemetry"],
+    &["run", "deliver", "import", "preview", "change", "monitor", "demo"],
+    &["store", "render", "mail", "clock", "config", "telemetry", "input"],
     &["domain"],
 ];
 
 /// Libraries with a home: nobody else may name them.
-const HOMES: [(&str, &[&str]); 9] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("sqlx", &["store"]),
     ("lettre", &["mail"]),
     ("krilla", &["render"]),
     ("parley", &["render"]),
+    ("usvg", &["render"]),
     ("en16931", &["render"]),
     ("en16931_formats", &["render"]),
     ("axum", &["api"]),
+    ("hyper", &["api"]),
+    ("hyper_util", &["api"]),
     ("tokio_cron_scheduler", &["schedule"]),
     ("clap", &["cli", "main"]),
 ];

@@ -13,7 +13,7 @@ pub fn billday(folder: &Path, url: &str, args: &[&str]) -> Told {
     billday_with(folder, url, args, &[])
 }
 
-fn billday_with(folder: &Path, url: &str, args: &[&str], env: &[(&str, &str)]) -> Told {
+pub fn billday_with(folder: &Path, url: &str, args: &[&str], env: &[(&str, &str)]) -> Told {
     let output = Command::new(env!("CARGO_BIN_EXE_billday"))
         .args(args)
         .args(["--database", url])
@@ -43,7 +43,7 @@ impl Told {
     }
 
     #[track_caller]
-    fn expect(self, status: i32, parts: &[&str]) -> Self {
+    pub fn expect(self, status: i32, parts: &[&str]) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         for part in parts {
             assert!(self.err.contains(part) || self.out.contains(part), "{part:?} is not in {self:?}");

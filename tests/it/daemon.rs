@@ -6,6 +6,8 @@ use std::time::Duration;
 use billday::run::Dates;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::support::daemon::{Daemon, TimeFile, eventually};
 use crate::support::random::Random;
@@ -75,6 +77,7 @@ on_both! {
         let daemon = Daemon::start(&world.db, &time);
         world.db.completes("2026-01-14").await;
         // A minute later by the clock that nobody sets.
+        assert_eq!(daemon.page("/readyz").await.0, 200);
         for (n, (wrong, told)) in [
             ("2026-01-15T12:01:00Z", "was set ahead by 86400 s"),
             ("2036-01-15T12:01:00Z", "days after the last work"),
@@ -82,6 +85,9 @@ on_both! {
         ].into_iter().enumerate() {
             time.set(&format!("{wrong} 60000000"));
             daemon.says(told).await;
+            let (status, body) = daemon.page("/readyz").await;
+            assert!(status == 503 && body.contains("the clock"), "{status} {body}");
+            assert!(daemon.page("/metrics").await.1.contains("billday_problem{part=\"clock\"} 1"));
             time.set("2026-01-14T12:02:00Z 120000000");
             let again = "the clock is right again";
             eventually(again, async || daemon.log().matches(again).count() > n).await;
@@ -362,6 +368,83 @@ on_both! {
         }
     }
 
+    async fn a_monitor_sees_what_was_done_and_what_waits(db: TestDb) {
+        let world = busy(db).await;
+        let usd = rental("B", "2026-01-15", json!({"currency": "USD"}));
+        world.import(json!([rental("A", "2026-01-15", json!({})), usd, group("X", 15, &["A", "B"])])).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
+        let watch = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/ping?token=canary", watch.local_addr().expect("an address"));
+        let daemon = Daemon::start_with(&world.db, &time, &[], &[("BILLDAY_DAEMON__HEARTBEAT_URL", &url)]);
+        // The heartbeat comes when all is done.
+        let (mut caller, _) = watch.accept().await.expect("a heartbeat");
+        let mut request = vec![0; 20];
+        caller.read_exact(&mut request).await.expect("a request");
+        assert_eq!(request, b"GET /ping?token=cana");
+        caller.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
+        world.db.completes("2026-01-15").await;
+        let (status, text) = daemon.page("/metrics").await;
+        assert_eq!(status, 200);
+        for line in [
+            "billday_ready 1",
+            "billday_database_answers 1",
+            "billday_last_completed_date_seconds{tenant=\"T\"} 1768435200",
+            "billday_parked{tenant=\"T\"} 1",
+            "billday_withheld_periods{tenant=\"T\"} 0",
+            "billday_subjects_total{outcome=\"billed\"} 125",
+            "billday_subjects_total{outcome=\"parked\"} 1",
+            "billday_failed_runs_total 0",
+            "billday_mails{state=\"pending\"} 125",
+            "billday_leases 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("billday_batch_seconds_count 0"), "{text}");
+        daemon.stop().await;
+    }
+
+    async fn no_log_line_holds_personal_data_or_a_secret_at_any_level(db: TestDb) {
+        let world = World::new(db).await;
+        world.import(tenant("T", json!({
+            "name": "Canaryseller", "legalName": "Canaryseller GmbH", "iban": "DE89370400440532013000", "vatId": "DE123456789",
+            "email": "seller@canary.example",
+            "address": {"street": "Canarystreet 1", "city": "Canarytown", "postalCode": "10115", "country": "DE"},
+        }))).await;
+        world.import(json!([{
+            "tenantId": "T", "customerId": "C", "firstName": "Canary", "lastName": "Canarysen", "email": "buyer@canary.example",
+            "billingAddress": {"street": "Canaryway 2", "city": "Canaryville", "postalCode": "20095", "country": "DE"},
+        }])).await;
+        world.import(Value::from(many())).await;
+        world.import(json!([rental("B", "2026-01-15", json!({"currency": "USD"})), group("X", 15, &["A0-0", "B"])])).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
+        let url = format!("http://127.0.0.1:{}/canary-token", unused_port());
+        for format in ["text", "json"] {
+            let env = [
+                ("BILLDAY_LOG__LEVEL", "trace"),
+                ("BILLDAY_LOG__FORMAT", format),
+                ("BILLDAY_MAIL__TRANSPORT", "folder"),
+                ("BILLDAY_DAEMON__HEARTBEAT_URL", &url),
+            ];
+            let daemon = Daemon::start_with(&world.db, &time, &[], &env);
+            daemon.says("the heartbeat failed").await;
+            let sent = "select count(*) from outbox where state = 'pending'";
+            eventually("mails are sent", async || world.db.number(sent).await == 0).await;
+            daemon.stop().await;
+            time.set("2026-01-16T12:00:00Z");
+        }
+        let logs = std::fs::read_dir(world.db.dir.path()).expect("a folder").filter_map(Result::ok);
+        let logs: Vec<_> = logs.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "log")).collect();
+        assert_eq!(logs.len(), 2);
+        for log in logs {
+            let text = std::fs::read_to_string(log).expect("a log");
+            assert!(text.contains("run completed") && text.len() > 1000, "{text}");
+            for line in text.lines() {
+                let told = line.to_lowercase();
+                assert!(!told.contains("canary") && !told.contains("de89370400440532013000") && !told.contains("de123456789"), "{line}");
+            }
+        }
+    }
+
     async fn the_service_manager_hears_how_it_goes(db: TestDb) {
         let world = busy(db).await;
         let path = world.db.dir.path().join("notify");
@@ -460,6 +543,24 @@ const LEDGER: [&str; 3] = [
     "select tenant_id || ' ' || run_date || ' ' || subject_kind || ' ' || subject_id || ' ' || outcome || ' ' || coalesce(code, '')
      from outcomes order by tenant_id, run_date, subject_kind, subject_id",
 ];
+
+/// A port on which nobody listens.
+fn unused_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_before_anything_is_done() {
+    run(async {
+        let world = busy(TestDb::sqlite().await).await;
+        let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = taken.local_addr().expect("an address").to_string();
+        let told = crate::cli::billday(world.db.dir.path(), &world.db.url, &["daemon", "--listen", &address]);
+        assert_eq!(told.status, 1, "{told:?}");
+        assert!(told.err.contains("cannot listen on") && told.err.contains("in use"), "{told:?}");
+        assert_eq!(world.db.number("select count(*) from runs").await, 0);
+    });
+}
 
 #[test]
 fn a_database_that_is_away_at_the_start_and_in_between_is_waited_for() {

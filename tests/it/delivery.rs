@@ -158,6 +158,31 @@ on_both! {
         assert!(mail.html.contains("Shop Bcc: all@x.example&lt;b&gt;&amp;&quot;"), "{}", mail.html);
     }
 
+    async fn a_template_that_does_not_work_stops_all_mails_and_loses_none(db: TestDb) {
+        let world = World::new(&db).await;
+        world.add(Payment { id: "pay_1", ..PAYMENT }).await;
+        std::fs::create_dir(db.dir.path().join("templates")).unwrap();
+        db.file("templates/invoice.txt", "Dear\n{{ buyer.nam }}");
+        let report = world.deliver().await;
+        assert_eq!(report.counts, Delivery { waiting: 1, ..Delivery::default() });
+        let stopped = report.stopped.unwrap();
+        assert!(stopped.contains("invoice.txt:2: undefined value") && stopped.contains("buyer.nam"), "{stopped}");
+        let waiting = world.outbox("pay_1").await;
+        assert_eq!((waiting.state, waiting.attempts, waiting.error), (MailState::Pending, 0, Some(stopped)));
+
+        // This one pleases the samples and not this invoice.
+        db.file("templates/invoice.txt", "{% if invoice_number == 'INV-1' %}{{ 1 / 0 }}{% endif %}.");
+        let report = world.deliver().await;
+        assert!(report.stopped.unwrap().contains("invoice.txt:1: "));
+        assert_eq!(world.outbox("pay_1").await.attempts, 0);
+
+        db.file("templates/invoice.txt", "We thank you, {{ seller.name }}");
+        assert_eq!(world.deliver().await.counts.sent, 1);
+        let mail = world.mail("INV-1-pay_1.eml");
+        assert_eq!(mail.text.trim(), "We thank you, Shop GmbH");
+        assert!(mail.html.contains("INV-1") && mail.header("Subject").contains("INV-1"));
+    }
+
     async fn a_folder_that_cannot_be_written_leaves_mails_pending_and_says_so(db: TestDb) {
         let mut world = World::new(&db).await;
         world.add(Payment { id: "pay_1", ..PAYMENT }).await;
@@ -402,6 +427,7 @@ impl<'a> World<'a> {
             folder: Some(self.folder.clone()),
             from: "billing@shop.example".into(),
             message_id_domain: "bills.example".into(),
+            templates: Some(self.db.dir.path().join("templates")),
         }
     }
 

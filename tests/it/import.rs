@@ -1,6 +1,9 @@
 //! Importing: what files may hold, what is refused and how it is said, and what the ledger holds afterwards.
 
+use billday::change::groups::{self, GroupView, IfMatch};
+use billday::change::{By, NotMade, Refusal, settled, transact};
 use billday::import::{Counts, ImportError, ImportFile, ImportSummary, Kind, import};
+use billday::store::{Session, TxFuture};
 use chrono::{DateTime, Utc};
 
 use crate::support::{TestDb, on_both};
@@ -444,11 +447,14 @@ on_both! {
 
     async fn a_deleted_group_comes_back_and_says_so(db: TestDb) {
         world(&db).await;
-        let delete = db.store.with_tx(|session| Box::pin(async move { session.delete_group("T", "G1", 7).await }));
-        assert!(delete.await.expect("deleted"));
+        let delete = || transact(&db.store, |session: &mut Session| {
+            let by = By { tenant_id: "T".into(), actor: "cli".into(), now: DateTime::UNIX_EPOCH };
+            Box::pin(async move { settled(groups::delete(session, &by, "G1", &IfMatch::Any).await) })
+                as TxFuture<'_, Result<GroupView, Refusal>>
+        });
+        assert_eq!(delete().await.expect("deleted").rental_ids, ["R1", "R2"]);
         assert_eq!(db.number("select count(*) from rentals where billing_group_id is not null").await, 0);
-        let again = db.store.with_tx(|session| Box::pin(async move { session.delete_group("T", "G1", 7).await }));
-        assert!(!again.await.expect("nothing to delete"));
+        assert!(matches!(delete().await, Err(NotMade::Refused(_))), "nothing to delete");
         let summary = accept(&db, WORLD).await;
         assert!(summary.to_string().contains("1 group (restored 1)"), "{summary}");
         assert_eq!(db.number("select count(*) from deleted_groups").await, 0);

@@ -2,7 +2,9 @@
 
 mod support;
 
+mod api;
 mod architecture;
+mod branding;
 mod cli;
 mod daemon;
 mod delivery;
@@ -12,6 +14,7 @@ mod import;
 mod invoices;
 mod kills;
 mod migrations;
+mod preview;
 mod properties;
 mod rules;
 mod store;

@@ -228,7 +228,7 @@ on_both! {
         let mut session = world.db.store.read().await.expect("a snapshot");
         let tenants = session.list_tenants().await.expect("tenants");
         let tenants: Vec<_> = tenants.into_iter().map(|(_, t)| std::sync::Arc::new(t.expect("a tenant"))).collect();
-        let now = billday::clock::Clock::now(&world.clock);
+        let now = billday::clock::Clock::now(&*world.clock);
         let schedule = Schedule::new(&tenants, Dates::TodayAndMissed, false, now, &mut session).await.expect("a schedule");
         session.end().await;
         let dates: Vec<String> = schedule.dates.iter().map(|work| work.tenants[0].run_date.to_string()).collect();

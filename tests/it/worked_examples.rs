@@ -163,7 +163,7 @@ on_both! {
             world.run(&format!("2026-{month:02}-15")).await;
         }
         world.today("2026-04-14");
-        let now = billday::clock::micros(billday::clock::Clock::now(&world.clock));
+        let now = billday::clock::micros(billday::clock::Clock::now(&*world.clock));
         world.db.store
             .with_tx(move |tx| Box::pin(async move { tx.delete_group("T", "G", now).await }))
             .await

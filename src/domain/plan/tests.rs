@@ -1,7 +1,9 @@
 //! What the planner decides, rule by rule, without a database.
 
 use super::*;
+use crate::domain::EInvoice;
 use crate::domain::calendar::parse_date;
+use crate::domain::document::Seller;
 use crate::domain::invoice::NumberFormat;
 use crate::domain::rental::RentalStatus;
 use crate::domain::tax::{TaxMode, TaxRule, TaxTreatment};
@@ -33,6 +35,7 @@ fn tenant() -> Tenant {
         max_arrears: 2,
         run_at: chrono::NaiveTime::MIN,
         party_id: "seller".into(),
+        seller: Seller::default(),
     }
 }
 
@@ -44,6 +47,8 @@ fn customer() -> Customer {
         payment_terms_days: None,
         locale: None,
         party_id: "buyer".into(),
+        e_invoice: EInvoice::None,
+        e_invoice_lacks: Vec::new(),
     }
 }
 

@@ -6,17 +6,19 @@
 use std::sync::Arc;
 
 use crate::domain::document::{InvoiceDocument, InvoiceLine};
+use crate::render::colour::{ACCENT, with_contrast};
 use crate::render::said::{
-    buyer_lines, in_fours, line_details, period_heading, seller_lines, shown, shown_if, tax_label, tax_note, vat_id,
+    buyer_lines, footer_lines, in_fours, line_details, period_heading, seller_lines, seller_tax_id, shown, shown_if,
+    tax_label, tax_note, title,
 };
 use crate::render::words::{Words, fill};
 
+use super::logo::Picture;
 use super::page::{HEIGHT, Item, Page, WIDTH};
 use super::typeset::{Block, Ink, Style, Typesetter};
 
 const INK: Ink = Ink([0x17, 0x20, 0x2b]);
 const MUTED: Ink = Ink([0x5f, 0x6b, 0x7a]);
-const ACCENT: Ink = Ink([0x1b, 0x5e, 0x9c]);
 const RULE: Ink = Ink([0xdd, 0xe3, 0xea]);
 const PANEL: Ink = Ink([0xf3, 0xf5, 0xf8]);
 
@@ -31,14 +33,26 @@ const FACTS: f32 = MARGIN + 262.0;
 /// The labels of the facts.
 const LABEL: f32 = 102.0;
 const PADDING: f32 = 12.0;
+/// What a logo may take of the head, from its upper left corner on.
+const LOGO: (f32, f32) = (200.0, 56.0);
+const TOP: f32 = 40.0;
+
+/// Least contrast to the paper, of areas and of text (WCAG).
+const CONTRAST_OF_AREAS: f32 = 1.5;
+const CONTRAST_OF_TEXT: f32 = 4.5;
 
 const BODY: Style = Style { size: 9.0, strong: false, ink: INK, align_right: false };
 const SMALL: Style = Style { size: 7.5, strong: false, ink: MUTED, align_right: false };
 const FINE: Style = Style { size: 6.8, strong: false, ink: MUTED, align_right: false };
 
 /// Lays a document out on pages, all complete with foot and page number.
-pub(super) fn lay_out(document: &InvoiceDocument, words: &'static Words, typesetter: &mut Typesetter) -> Vec<Page> {
-    let mut sheet = Sheet::new(document, words, typesetter);
+pub(super) fn lay_out(
+    document: &InvoiceDocument,
+    words: &'static Words,
+    logo: Option<Arc<Picture>>,
+    typesetter: &mut Typesetter,
+) -> Vec<Page> {
+    let mut sheet = Sheet::new(document, words, logo, typesetter);
     sheet.head();
     sheet.summary();
     sheet.lines();
@@ -54,6 +68,10 @@ struct Sheet<'a> {
     document: &'a InvoiceDocument,
     words: &'static Words,
     typesetter: &'a mut Typesetter,
+    logo: Option<Arc<Picture>>,
+    /// The seller's colour, for areas and for text.
+    accent: Ink,
+    accent_text: Ink,
     pages: Vec<Page>,
     /// Where the next block goes.
     y: f32,
@@ -95,21 +113,29 @@ impl Columns {
 }
 
 impl<'a> Sheet<'a> {
-    fn new(document: &'a InvoiceDocument, words: &'static Words, typesetter: &'a mut Typesetter) -> Self {
+    fn new(
+        document: &'a InvoiceDocument,
+        words: &'static Words,
+        logo: Option<Arc<Picture>>,
+        typesetter: &'a mut Typesetter,
+    ) -> Self {
+        let accent = document.seller.brand.accent.unwrap_or(ACCENT);
         let longest = words.amount(document.currency, document.subtotal);
         let amount = typesetter.width(&longest, BODY.strong()).ceil().clamp(72.0, 170.0);
         let mut sheet = Self {
             document,
             words,
             typesetter,
+            logo,
+            accent: Ink(with_contrast(accent, CONTRAST_OF_AREAS).0),
+            accent_text: Ink(with_contrast(accent, CONTRAST_OF_TEXT).0),
             pages: vec![Page::default()],
             y: MARGIN,
             bottom: 0.0,
             columns: Columns::new(amount),
             carried: 0,
         };
-        let foot = sheet.foot_block();
-        sheet.bottom = HEIGHT - 34.0 - foot.height() - 14.0;
+        sheet.bottom = HEIGHT - FOOT_MARGIN - sheet.foot().height - FOOT_GAP;
         sheet
     }
 
@@ -160,11 +186,14 @@ impl<'a> Sheet<'a> {
     /// Both parties, and the facts beside the address.
     fn head(&mut self) {
         let (document, words) = (self.document, self.words);
-        self.area((MARGIN, 34.0), (40.0, 3.0), ACCENT);
-        self.y = 50.0;
-        self.below(&shown(&document.seller.name), Style { size: 13.0, ..BODY }.strong(), (MARGIN, HALF));
+        self.letterhead();
         let title = Style { size: 22.0, ..BODY }.strong().right();
-        self.text(words.invoice, title, (FACTS, RIGHT - FACTS), 42.0);
+        if document.is_preview {
+            let style = Style { size: 15.0, ..title }.ink(self.accent_text);
+            self.text(words.preview, style, (FACTS - 60.0, RIGHT - FACTS + 60.0), 47.0);
+        } else {
+            self.text(words.invoice, title, (FACTS, RIGHT - FACTS), 42.0);
+        }
 
         let mut sender = seller_lines(&document.seller);
         sender.insert(0, shown(&document.seller.name));
@@ -184,6 +213,20 @@ impl<'a> Sheet<'a> {
         self.y = self.y.max(left).max(WINDOW + 94.0);
     }
 
+    /// The logo, else the name, as the first thing on the page.
+    fn letterhead(&mut self) {
+        if let Some(picture) = self.logo.clone() {
+            let (width, height) = picture.fitted(LOGO);
+            self.push(Item::Picture { picture, x: MARGIN, y: TOP, width, height });
+            self.y = TOP + height;
+        } else {
+            self.area((MARGIN, 34.0), (TOP, 3.0), self.accent);
+            self.y = TOP + 10.0;
+            let name = shown(&self.document.seller.name);
+            self.below(&name, Style { size: 13.0, ..BODY }.strong(), (MARGIN, HALF));
+        }
+    }
+
     fn facts(&self) -> Vec<(&'static str, String)> {
         let (document, words) = (self.document, self.words);
         let terms = match document.terms_days() {
@@ -196,6 +239,9 @@ impl<'a> Sheet<'a> {
             (words.billing_period, words.period(document.billing_period)),
             (words.payment_terms, terms),
         ];
+        if document.is_preview {
+            facts.remove(0);
+        }
         facts.extend(shown_if(document.buyer.reference.as_deref()).map(|text| (words.reference, text)));
         facts
     }
@@ -219,7 +265,7 @@ impl<'a> Sheet<'a> {
         ];
         self.y += 18.0;
         let inner = CONTENT - 2.0 * PADDING;
-        let widths = [inner * 0.36, inner * 0.28, inner * 0.36];
+        let widths = [inner * 0.33, inner * 0.32, inner * 0.35];
         let value_style = Style { size: 12.0, ..BODY }.strong();
         let blocks: Vec<(Arc<Block>, Arc<Block>)> = cells
             .iter()
@@ -228,7 +274,7 @@ impl<'a> Sheet<'a> {
             .collect();
         let height = blocks.iter().map(|(label, value)| label.height() + value.height()).fold(0.0, f32::max);
         self.area((MARGIN, CONTENT), (self.y, height + 2.0 * PADDING - 4.0), PANEL);
-        self.area((MARGIN, 3.0), (self.y, height + 2.0 * PADDING - 4.0), ACCENT);
+        self.area((MARGIN, 3.0), (self.y, height + 2.0 * PADDING - 4.0), self.accent);
         let (mut x, y) = (MARGIN + PADDING, self.y + PADDING - 2.0);
         for ((label, value), width) in blocks.into_iter().zip(widths) {
             let below = y + label.height();
@@ -282,7 +328,7 @@ impl<'a> Sheet<'a> {
         if !self.fits(20.0 + LINE_ROOM + CARRIED_ROOM) {
             self.next_page();
         }
-        let style = Style { size: 8.5, ..BODY }.strong().ink(if first.arrears { ACCENT } else { INK });
+        let style = Style { size: 8.5, ..BODY }.strong().ink(if first.arrears { self.accent_text } else { INK });
         self.area((MARGIN, CONTENT), (self.y, 19.0), PANEL);
         let sum = self.amount(lines.iter().map(|line| line.amount).sum());
         self.text(&period_heading(first, self.words), style, (MARGIN + 6.0, 300.0), self.y + 3.5);
@@ -294,13 +340,13 @@ impl<'a> Sheet<'a> {
         let (words, document) = (self.words, self.document);
         let product = self.set(&shown(&line.product_name), BODY, self.columns.product.1);
         let details = self.set(&line_details(line, words), SMALL, self.columns.product.1);
-        let height = product.height() + details.height() + 7.0;
+        let height = product.height() + details.height() + 5.0;
         // The last line goes along with the totals, which would look forlorn on a page of their own.
         let is_last = position == document.lines.len();
         if !self.fits(height + if is_last { TOTALS_ROOM } else { CARRIED_ROOM }) {
             self.next_page();
         }
-        let y = self.y + 3.0;
+        let y = self.y + 2.0;
         let side = Style { size: 8.0, ..BODY }.ink(MUTED);
         let cells = [
             (position.to_string(), side, self.columns.position),
@@ -347,9 +393,8 @@ impl<'a> Sheet<'a> {
     fn blank_page(&mut self) {
         self.pages.push(Page::default());
         let (document, words) = (self.document, self.words);
-        self.area((MARGIN, 34.0), (40.0, 3.0), ACCENT);
-        let number =
-            format!("{} {} · {}", words.invoice, shown(&document.invoice_number), words.date(document.issue_date));
+        self.area((MARGIN, 34.0), (TOP, 3.0), self.accent);
+        let number = format!("{} · {}", title(document, words), words.date(document.issue_date));
         let style = Style { size: 8.5, ..BODY };
         let seller = self.text(&shown(&document.seller.name), style.strong(), (MARGIN, HALF), 50.0);
         let number = self.text(&number, style.ink(MUTED).right(), (FACTS, RIGHT - FACTS), 50.0);
@@ -373,7 +418,7 @@ impl<'a> Sheet<'a> {
             self.y += height.max(self.text(&amount, BODY.right(), value, self.y)) + 2.0;
         }
         self.y += 3.0;
-        self.area((label.0, RIGHT - label.0), (self.y, 1.4), ACCENT);
+        self.area((label.0, RIGHT - label.0), (self.y, 1.4), self.accent);
         self.y += 6.0;
         let style = Style { size: 12.0, ..BODY }.strong();
         let height = self.text(words.total, style, label, self.y);
@@ -389,6 +434,7 @@ impl<'a> Sheet<'a> {
         let (document, words) = (self.document, self.words);
         let rows = self.bank_details();
         let sentence = match document.total {
+            _ if document.is_preview => words.do_not_pay.to_owned(),
             0 => words.nothing_to_pay.to_owned(),
             _ => fill(words.pay_by, &[("due", &words.date(document.due_date))]),
         };
@@ -429,38 +475,71 @@ impl<'a> Sheet<'a> {
     fn bank_details(&self) -> Vec<(&'static str, String)> {
         let (document, words) = (self.document, self.words);
         let seller = &document.seller;
-        let (Some(iban), true) = (shown_if(seller.iban.as_deref()), document.total > 0) else { return Vec::new() };
+        let is_to_be_paid = document.total > 0 && !document.is_preview;
+        let (Some(iban), true) = (shown_if(seller.iban.as_deref()), is_to_be_paid) else { return Vec::new() };
         let mut rows = vec![(words.account_holder, shown(&seller.name)), (words.iban, in_fours(&iban))];
         rows.extend(shown_if(seller.bic.as_deref()).map(|bic| (words.bic, bic)));
         rows.push((words.payment_reference, shown(&document.invoice_number)));
         rows
     }
 
-    /// Who the seller is, in small letters; the same on each page.
-    fn foot_block(&mut self) -> Arc<Block> {
-        let seller = &self.document.seller;
-        let mut parts = vec![shown(&seller.name)];
-        parts.extend(seller_lines(seller));
-        parts.extend(vat_id(seller.vat_id.as_deref(), self.words));
-        parts.extend(shown_if(seller.email.as_deref()));
-        self.set(&in_one_line(&parts), FINE, CONTENT - 100.0)
+    /// Who the seller is, in small letters: the same on each page.
+    fn foot(&mut self) -> Foot {
+        let (seller, words) = (&self.document.seller, self.words);
+        let mut who = vec![shown(&seller.name)];
+        who.extend(seller_lines(seller));
+        let mut reach: Vec<String> = shown_if(seller.email.as_deref()).into_iter().collect();
+        reach.extend(seller_tax_id(seller, words));
+        let bank = [(words.iban, seller.iban.as_deref().map(in_fours)), (words.bic, seller.bic.clone())];
+        let bank =
+            bank.into_iter().filter_map(|(label, value)| Some(format!("{label} {}", shown_if(value.as_deref())?)));
+        reach.extend(bank);
+        let small_print = footer_lines(seller);
+        let mut foot = Foot { items: Vec::new(), height: 0.0 };
+        let mut x = MARGIN;
+        // The small print is the longest as a rule.
+        for (index, (lines, share)) in [(who, 0.28), (reach, 0.31), (small_print, 0.41)].into_iter().enumerate() {
+            let width = (CONTENT - 2.0 * FOOT_GAP) * share;
+            let mut y = 0.0;
+            for (line, text) in lines.iter().enumerate() {
+                let style = if index == 0 && line == 0 { FINE.strong() } else { FINE };
+                let block = self.set(text, style, width);
+                let height = block.height();
+                foot.items.push(Item::Text { block, x, y });
+                y += height;
+            }
+            foot.height = foot.height.max(y);
+            x += width + FOOT_GAP;
+        }
+        foot
     }
 
     /// Gives every page its foot: how many pages there are is known only now.
     fn finish(mut self) -> Vec<Page> {
         let mut pages = std::mem::take(&mut self.pages);
         let count = pages.len().to_string();
+        let y = self.bottom + FOOT_GAP;
         for (index, page) in pages.iter_mut().enumerate() {
-            let y = self.bottom + 14.0;
             page.items.push(Item::Area { x: MARGIN, y: y - 6.0, width: CONTENT, height: 0.6, ink: RULE });
-            page.items.push(Item::Text { block: self.foot_block(), x: MARGIN, y });
+            page.items.extend(self.foot().items.into_iter().map(|item| moved(item, y)));
             let text = fill(self.words.page, &[("page", &(index + 1).to_string()), ("pages", &count)]);
             let block = self.set(&text, FINE.right(), 100.0);
-            page.items.push(Item::Text { block, x: RIGHT - 100.0, y });
+            page.items.push(Item::Text { block, x: RIGHT - 100.0, y: y - 17.0 });
         }
         pages
     }
 }
+
+/// The lines at the foot of each page, from 0 downwards.
+struct Foot {
+    items: Vec<Item>,
+    height: f32,
+}
+
+/// Between the foot and the edge of the paper.
+const FOOT_MARGIN: f32 = 30.0;
+/// Between the foot and what stands above, and between its columns.
+const FOOT_GAP: f32 = 18.0;
 
 /// What a line of the table needs as a rule.
 const LINE_ROOM: f32 = 34.0;
@@ -481,5 +560,6 @@ fn moved(item: Item, down: f32) -> Item {
     match item {
         Item::Text { block, x, y } => Item::Text { block, x, y: y + down },
         Item::Area { x, y, width, height, ink } => Item::Area { x, y: y + down, width, height, ink },
+        Item::Picture { picture, x, y, width, height } => Item::Picture { picture, x, y: y + down, width, height },
     }
 }

@@ -3,49 +3,75 @@
 //! ```text
 //! InvoiceDocument ──► xml: EN 16931 as CII ─────────────────────┐
 //!        └──────────► layout: blocks on pages ──► page: krilla ─┴─► xmp: marked as Factur-X
+//!                          logo: the seller's picture ─┘
 //! ```
 //!
 //! The same document gives the same bytes, always: nothing here knows the time, and ids come from the payment.
 
 mod layout;
+mod logo;
 mod page;
 mod typeset;
 mod xml;
 mod xmp;
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
+use crate::domain::EInvoice;
+use crate::domain::brand::Logo;
 use crate::domain::document::InvoiceDocument;
 
 use super::words::Words;
 
-pub use xml::{e_invoice_xml, missing_for_e_invoice};
+use logo::Picture;
+
+pub use logo::check_logo;
+pub use xml::{e_invoice_xml, refusals};
 
 /// An invoice as files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedInvoice {
     pub pdf: Vec<u8>,
-    /// The XML that the PDF carries, or what it lacks, one thing an entry.
+    /// What the buyer wants as XML.
+    pub e_invoice: EInvoice,
+    /// That XML, or why there is none, one thing an entry.
     pub xml: Result<Vec<u8>, Vec<String>>,
+}
+
+impl RenderedInvoice {
+    /// The XML that goes as a file of its own; that of Factur-X is inside the PDF.
+    pub fn xml_beside(&self) -> Option<&[u8]> {
+        self.xml.as_deref().ok().filter(|_| self.e_invoice != EInvoice::FacturX)
+    }
 }
 
 /// Makes invoices; keeps fonts and scratch space from one to the next, so one is enough for many.
 pub struct InvoiceRenderer {
     typesetter: typeset::Typesetter,
+    /// The logos that were drawn, by hash: reading one takes longer than an invoice.
+    logos: HashMap<String, Arc<Picture>>,
 }
+
+/// Logos that are remembered: each may take some megabytes.
+const LOGOS_MAX: usize = 16;
 
 impl InvoiceRenderer {
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { typesetter: typeset::Typesetter::new()? })
+        Ok(Self { typesetter: typeset::Typesetter::new()?, logos: HashMap::new() })
     }
 
-    /// The PDF, and the XML in it where the document has all that an e-invoice needs.
+    /// The PDF, and the XML that its buyer wants where the document has all that it needs.
     pub fn render(&mut self, document: &InvoiceDocument) -> anyhow::Result<RenderedInvoice> {
         let xml = e_invoice_xml(document);
-        let pdf = self.render_pdf(document, xml.as_deref().ok())?;
-        Ok(RenderedInvoice { pdf, xml })
+        let e_invoice = document.buyer.e_invoice;
+        // A program that finds XML in a PDF takes it for an invoice.
+        let inside = xml.as_deref().ok().filter(|_| e_invoice == EInvoice::FacturX && !document.is_preview);
+        let pdf = self.render_pdf(document, inside)?;
+        Ok(RenderedInvoice { pdf, e_invoice, xml })
     }
 
     /// The PDF, with `xml` as its Factur-X annex.
@@ -60,8 +86,21 @@ impl InvoiceRenderer {
 
     fn draw(&mut self, document: &InvoiceDocument, xml: Option<&[u8]>) -> anyhow::Result<Vec<u8>> {
         let words = Words::of(&document.locale);
-        let pages = layout::lay_out(document, words, &mut self.typesetter);
+        let logo = document.seller.brand.logo.as_ref().map(|logo| self.picture(logo)).transpose()?;
+        let pages = layout::lay_out(document, words, logo, &mut self.typesetter);
         page::write(&pages, document, words, xml, &self.typesetter)
+    }
+
+    fn picture(&mut self, logo: &Logo) -> anyhow::Result<Arc<Picture>> {
+        if let Some(picture) = self.logos.get(&logo.sha256) {
+            return Ok(Arc::clone(picture));
+        }
+        let picture = Arc::new(Picture::read(&logo.bytes).context("the seller's logo cannot be shown")?);
+        if self.logos.len() >= LOGOS_MAX {
+            self.logos.clear();
+        }
+        self.logos.insert(logo.sha256.clone(), Arc::clone(&picture));
+        Ok(picture)
     }
 }
 
@@ -124,7 +163,7 @@ mod tests {
         let mut document = sample();
         document.seller.vat_id = None;
         let rendered = render(&document);
-        assert_eq!(rendered.xml, Err(vec!["the seller has no VAT ID".to_owned()]));
+        assert_eq!(rendered.xml, Err(vec!["the seller has no VAT ID and no tax number".to_owned()]));
         assert!(!String::from_utf8_lossy(&rendered.pdf).contains("factur-x.xml"));
     }
 

@@ -16,9 +16,10 @@ use krilla::text::{GlyphId, KrillaGlyph};
 use krilla::{Document, SerializeSettings};
 
 use crate::domain::document::InvoiceDocument;
-use crate::render::said::shown;
+use crate::render::said::{shown, title};
 use crate::render::words::Words;
 
+use super::logo::Picture;
 use super::typeset::{Block, Ink, Typesetter};
 use super::xmp;
 
@@ -30,6 +31,7 @@ pub(super) const HEIGHT: f32 = 841.89;
 pub(super) enum Item {
     Text { block: Arc<Block>, x: f32, y: f32 },
     Area { x: f32, y: f32, width: f32, height: f32, ink: Ink },
+    Picture { picture: Arc<Picture>, x: f32, y: f32, width: f32, height: f32 },
 }
 
 /// A page's items, in the order in which they are drawn.
@@ -46,10 +48,7 @@ pub(super) fn write(
     xml: Option<&[u8]>,
     fonts: &Typesetter,
 ) -> anyhow::Result<Vec<u8>> {
-    let configuration = ConfigurationBuilder::new().with_archival_validator(Archival::A3_B).finish();
-    let configuration = configuration.map_err(|error| anyhow!("PDF/A-3b is not offered: {error:?}"))?;
-    let settings = SerializeSettings { configuration, enable_tagging: false, ..SerializeSettings::default() };
-    let mut pdf = Document::new_with(settings);
+    let mut pdf = Document::new_with(settings()?);
     for page in pages {
         let size = PageSettings::from_wh(WIDTH, HEIGHT).context("A4 is no page size")?;
         let mut sheet = pdf.start_page_with(size);
@@ -68,10 +67,22 @@ pub(super) fn write(
     if xml.is_some() { xmp::mark_as_factur_x(bytes) } else { Ok(bytes) }
 }
 
+/// PDF/A-3b, or no PDF at all.
+pub(super) fn settings() -> anyhow::Result<SerializeSettings> {
+    let configuration = ConfigurationBuilder::new().with_archival_validator(Archival::A3_B).finish();
+    let configuration = configuration.map_err(|error| anyhow!("PDF/A-3b is not offered: {error:?}"))?;
+    Ok(SerializeSettings { configuration, enable_tagging: false, ..SerializeSettings::default() })
+}
+
+/// What PDF/A wants of any document.
+pub(super) fn metadata_of_nothing() -> Metadata {
+    Metadata::new().title("logo".to_owned()).language("en".to_owned()).creation_date(DateTime::new(2000))
+}
+
 /// Title, author and language; the invoice's own date, so that each making gives the same bytes.
 fn metadata(invoice: &InvoiceDocument, words: &Words) -> Metadata {
     Metadata::new()
-        .title(format!("{} {}", words.invoice, shown(&invoice.invoice_number)))
+        .title(title(invoice, words))
         .authors(vec![shown(&invoice.seller.name)])
         .language(words.language.to_owned())
         .creator("billday".to_owned())
@@ -115,6 +126,9 @@ fn draw(item: &Item, surface: &mut Surface<'_>, fonts: &Typesetter) -> anyhow::R
             surface.set_fill(Some(fill(*ink)));
             surface.draw_path(&path.finish().context("an area has no outline")?);
             Ok(())
+        }
+        Item::Picture { picture, x, y, width, height } => {
+            picture.draw(surface, Point::from_xy(*x, *y), (*width, *height)).context("cannot draw the seller's logo")
         }
     }
 }

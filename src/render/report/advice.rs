@@ -4,6 +4,7 @@ use chrono::NaiveDate;
 
 use crate::domain::Subject;
 use crate::domain::plan::{BadRecord, Withheld};
+use crate::domain::report::PlainInvoices;
 use crate::render::text::{count, plain, shell};
 
 /// How many gaps a command names one by one; beyond that it would not be read any more.
@@ -47,6 +48,19 @@ pub(super) fn list_arrears(tenant_id: &str) -> String {
 /// Lists the mails that could not be sent.
 pub(super) fn list_outbox(tenant_id: &str) -> String {
     format!("billday outbox list --tenant {}", id(tenant_id))
+}
+
+/// How many invoices go as plain PDF, and why, in one phrase.
+pub(super) fn plain_invoices(plain_invoices: &PlainInvoices) -> String {
+    let PlainInvoices { count: number, reasons, more_reasons } = plain_invoices;
+    let invoices = if *number == 1 { "invoice goes" } else { "invoices go" };
+    let more = if *more_reasons { "; …" } else { "" };
+    plain(&format!("{number} {invoices} without an e-invoice: {}{more}", reasons.join("; "))).into_owned()
+}
+
+/// Lists the customers whose e-invoices lack something.
+pub(super) fn check_invoices(tenant_id: &str) -> String {
+    format!("billday invoice check --tenant {}", id(tenant_id))
 }
 
 /// The periods of withheld gaps in one phrase.

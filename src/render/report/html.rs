@@ -164,6 +164,8 @@ struct TenantView {
     skipped: Vec<SkippedView>,
     never_charged: Option<String>,
     arrears: String,
+    plain_invoices: Option<String>,
+    check_invoices: String,
 }
 
 impl TenantView {
@@ -194,6 +196,8 @@ impl TenantView {
             skipped: tenant.skipped.iter().map(|(subject, code)| SkippedView::new(subject, *code)).collect(),
             never_charged: (tenant.never_charged > 0).then(|| advice::never_charged(tenant.never_charged)),
             arrears: advice::list_arrears(id),
+            plain_invoices: (tenant.plain.count > 0).then(|| advice::plain_invoices(&tenant.plain)),
+            check_invoices: advice::check_invoices(id),
         })
     }
 }
@@ -419,6 +423,8 @@ mod tests {
             "billday arrears confirm R5 --tenant acme",
             "billday arrears waive R6 2026-09 --tenant acme --reason",
             "506.94",
+            "2 invoices go without an e-invoice: the buyer has no city in its address; the seller has no phone; …",
+            "billday invoice check --tenant acme",
             "arrears",
             "--expect-plan 0badc0de",
         ] {

@@ -6,8 +6,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::domain::payment::{MailPlan, PaymentStatus};
 use crate::domain::plan::{BadRecord, Problem, ProblemCode, SkipCode, Withheld};
-use crate::domain::report::{Delivery, RunReport, TenantReport};
-use crate::domain::{BillingPeriod, Currency, Payment, PaymentLine, Subject, TaxTreatment};
+use crate::domain::report::{Delivery, PlainInvoices, RunReport, TenantReport};
+use crate::domain::{BillingPeriod, Currency, EInvoice, Payment, PaymentLine, Subject, TaxTreatment};
 use crate::render::payment::WirePayment;
 use crate::render::spool::PaymentSpool;
 
@@ -78,6 +78,8 @@ pub(crate) fn group_payment(currency: &str, id: &str, name: &str, amounts: &[i64
         buyer_party: "buyer".to_owned(),
         mail: MailPlan::None,
         locale: "en".into(),
+        e_invoice: EInvoice::FacturX,
+        e_invoice_lacks: Vec::new(),
     }
 }
 
@@ -146,6 +148,11 @@ pub(crate) fn busy_report() -> (RunReport, Vec<PaymentSpool>) {
     ];
     acme.already_billed = 4;
     acme.never_charged = 2;
+    acme.plain = PlainInvoices {
+        count: 2,
+        reasons: vec!["the buyer has no city in its address".to_owned(), "the seller has no phone".to_owned()],
+        more_reasons: true,
+    };
     acme.delivery = Delivery { waiting: 3, undeliverable: 1, ..Delivery::default() };
     let report = RunReport {
         dry_run: true,
@@ -168,6 +175,7 @@ pub(crate) fn quiet_tenant(id: &str, name: &str) -> TenantReport {
         never_charged: 0,
         totals: Default::default(),
         delivery: Delivery::default(),
+        plain: PlainInvoices::default(),
     }
 }
 

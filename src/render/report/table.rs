@@ -69,6 +69,10 @@ fn write_tenant(
     write_parked(out, dry_run, tenant)?;
     write_withheld(out, tenant)?;
     write_skipped(out, tenant)?;
+    if tenant.plain.count > 0 {
+        writeln!(out, "\nNote: {}", advice::plain_invoices(&tenant.plain))?;
+        writeln!(out, "  see them:      {}", advice::check_invoices(&tenant.tenant_id))?;
+    }
     if tenant.never_charged > 0 {
         writeln!(out, "\nNote: {}", advice::never_charged(tenant.never_charged))?;
         writeln!(out, "  see them:      {}", advice::list_arrears(&tenant.tenant_id))?;

@@ -60,7 +60,9 @@ pub(super) static ENGLISH: Words = Words {
     pay_by: "Please pay by {due}, with the invoice number as reference.",
     questions: "Questions about this invoice? Write to {email}.",
     vat_id: "VAT ID {vat}",
+    tax_number: "Tax number {tax}",
     attached: "The invoice is attached as a PDF file.",
+    attached_with_xml: "The invoice is attached as a PDF file and as an XML file for your accounting.",
     not_attached: "The invoice is too large to be attached. Please ask us for it.",
 
     concerning: "For",
@@ -76,5 +78,7 @@ pub(super) static ENGLISH: Words = Words {
     payable_within: "Within {days} days",
     payable_at_once: "At once",
     nothing_to_pay: "There is nothing to pay.",
+    preview: "Preview – not an invoice",
+    do_not_pay: "This is how the next invoice would look. Please do not pay it.",
     page: "Page {page} of {pages}",
 };

@@ -60,7 +60,9 @@ pub(super) static FRENCH: Words = Words {
     pay_by: "Merci de régler au plus tard le {due} en indiquant le numéro de facture.",
     questions: "Une question sur cette facture ? Écrivez à {email}.",
     vat_id: "N° TVA {vat}",
+    tax_number: "N° fiscal {tax}",
     attached: "La facture est jointe au format PDF.",
+    attached_with_xml: "La facture est jointe au format PDF, et au format XML pour votre comptabilité.",
     not_attached: "La facture est trop volumineuse pour être jointe. Merci de nous la demander.",
 
     concerning: "Pour",
@@ -76,5 +78,7 @@ pub(super) static FRENCH: Words = Words {
     payable_within: "À {days} jours",
     payable_at_once: "Paiement comptant",
     nothing_to_pay: "Il n’y a rien à payer.",
+    preview: "Aperçu, pas une facture",
+    do_not_pay: "Voici à quoi ressemblerait la prochaine facture. Merci de ne pas la payer.",
     page: "Page {page} sur {pages}",
 };

@@ -60,7 +60,9 @@ pub(super) static GERMAN: Words = Words {
     pay_by: "Bitte zahlen Sie bis zum {due} mit der Rechnungsnummer als Verwendungszweck.",
     questions: "Fragen zu dieser Rechnung? Schreiben Sie an {email}.",
     vat_id: "USt-IdNr. {vat}",
+    tax_number: "Steuernummer {tax}",
     attached: "Die Rechnung liegt als PDF-Datei bei.",
+    attached_with_xml: "Die Rechnung liegt als PDF-Datei bei und als XML-Datei für Ihre Buchhaltung.",
     not_attached: "Die Rechnung ist zu groß für einen Anhang. Bitte fordern Sie sie bei uns an.",
 
     concerning: "Für",
@@ -76,5 +78,7 @@ pub(super) static GERMAN: Words = Words {
     payable_within: "{days} Tage netto",
     payable_at_once: "Sofort fällig",
     nothing_to_pay: "Es ist nichts zu zahlen.",
+    preview: "Vorschau – keine Rechnung",
+    do_not_pay: "So würde die nächste Rechnung aussehen. Bitte nicht bezahlen.",
     page: "Seite {page} von {pages}",
 };

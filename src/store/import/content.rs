@@ -8,6 +8,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::FromRow;
 
+use crate::domain::EInvoice;
+
 /// A record on its way in.
 #[derive(Debug, Clone)]
 pub struct Incoming<C> {
@@ -61,13 +63,33 @@ pub struct TenantContent {
     pub legal_name: Option<String>,
     pub address: Option<String>,
     pub vat_id: Option<String>,
+    pub tax_number: Option<String>,
+    pub registration: Option<String>,
+    pub contact_name: Option<String>,
+    pub phone: Option<String>,
     pub email: Option<String>,
+    pub electronic_address: Option<String>,
     pub iban: Option<String>,
     pub bic: Option<String>,
+    /// The SHA-256 of a picture.
+    pub logo: Option<String>,
+    /// That picture where it comes with the record; else it has to be stored already.
+    #[sqlx(skip)]
+    pub logo_file: Option<Picture>,
+    pub accent_color: Option<String>,
+    pub footer: Option<String>,
+}
+
+/// A picture on its way into the database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picture {
+    pub content_type: &'static str,
+    pub bytes: Vec<u8>,
 }
 
 impl Content for TenantContent {
     fn complete(&mut self, stored: Option<&Self>) {
+        self.logo_file = None;
         let default = self.bill_from_default;
         self.bill_from_default = NaiveDate::default();
         self.bill_from = self.bill_from.or_else(|| stored.and_then(|s| s.bill_from)).or(Some(default));
@@ -77,7 +99,7 @@ impl Content for TenantContent {
 impl TenantContent {
     /// What an invoice shows of the seller, as one immutable version (rule 24).
     pub(super) fn party(&self, tenant_id: &str) -> Party {
-        Party::of(&json!({
+        let body = json!({
             "tenantId": tenant_id,
             "name": self.name,
             "legalName": self.legal_name,
@@ -86,7 +108,20 @@ impl TenantContent {
             "email": self.email,
             "iban": self.iban,
             "bic": self.bic,
-        }))
+        });
+        Party::of(with_said(
+            body,
+            [
+                ("taxNumber", &self.tax_number),
+                ("registration", &self.registration),
+                ("contactName", &self.contact_name),
+                ("phone", &self.phone),
+                ("electronicAddress", &self.electronic_address),
+                ("logo", &self.logo),
+                ("accentColor", &self.accent_color),
+                ("footer", &self.footer),
+            ],
+        ))
     }
 }
 
@@ -102,7 +137,10 @@ pub struct CustomerContent {
     pub billing_email: Option<String>,
     pub phone: Option<String>,
     pub vat_id: Option<String>,
+    pub registration: Option<String>,
     pub buyer_reference: Option<String>,
+    pub e_invoice: String,
+    pub electronic_address: Option<String>,
     pub tax_treatment: String,
     pub payment_terms_days: Option<i64>,
     pub locale: Option<String>,
@@ -120,7 +158,7 @@ impl Content for CustomerContent {
 impl CustomerContent {
     /// What an invoice shows of the buyer, as one immutable version (rule 24).
     pub(super) fn party(&self, customer_id: &str) -> Party {
-        Party::of(&json!({
+        let body = json!({
             "customerId": customer_id,
             "customerType": self.customer_type,
             "company": self.company,
@@ -132,7 +170,16 @@ impl CustomerContent {
             "buyerReference": self.buyer_reference,
             "billingAddress": embedded(self.billing_address.as_deref()),
             "taxTreatment": self.tax_treatment,
-        }))
+        });
+        let e_invoice = Some(self.e_invoice.clone()).filter(|word| word != EInvoice::default().as_str());
+        Party::of(with_said(
+            body,
+            [
+                ("registration", &self.registration),
+                ("eInvoice", &e_invoice),
+                ("electronicAddress", &self.electronic_address),
+            ],
+        ))
     }
 }
 
@@ -253,6 +300,16 @@ fn embedded(address: Option<&str>) -> serde_json::Value {
     }
 }
 
+/// Adds what is not as it is by default: what says nothing new stays the version that it was before there was such a thing.
+fn with_said<const N: usize>(mut body: serde_json::Value, more: [(&str, &Option<String>); N]) -> serde_json::Value {
+    for (key, text) in more {
+        if let Some(text) = text {
+            body[key] = text.as_str().into();
+        }
+    }
+    body
+}
+
 /// An immutable version of a seller or buyer: equal content has an equal id.
 pub(super) struct Party {
     pub party_id: String,
@@ -260,7 +317,7 @@ pub(super) struct Party {
 }
 
 impl Party {
-    fn of(body: &serde_json::Value) -> Self {
+    fn of(body: serde_json::Value) -> Self {
         let body = body.to_string();
         let digest = Sha256::digest(body.as_bytes());
         let mut party_id = String::from("party_");

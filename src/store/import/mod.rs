@@ -23,7 +23,7 @@ use super::dialect::{Column, Rows, insert};
 use super::{Result, Session, on};
 
 pub use content::{
-    Claim, CustomerContent, GroupContent, Incoming, LineContent, PaymentContent, RentalContent, TenantContent,
+    Claim, CustomerContent, GroupContent, Incoming, LineContent, PaymentContent, Picture, RentalContent, TenantContent,
 };
 
 /// One call of the import: what marks its rows.
@@ -86,6 +86,8 @@ pub enum Finding {
     PaymentTwice,
     /// A tenant has payments in its present currency.
     CurrencyFixed,
+    /// A record names a logo by its hash, and no such picture is stored.
+    LogoUnknown,
     BillFromChanged,
     RentalActiveAgain,
     GroupActiveAgain,

@@ -186,10 +186,15 @@ impl Session {
         call: &ImportCall,
         records: Vec<Incoming<TenantContent>>,
     ) -> Result<Written> {
-        let stored = self.stored_tenants(&records).await?;
+        let ids: Vec<String> = records.iter().map(|r| r.id.clone()).collect();
+        let stored = self.stored_tenants(&ids).await?;
         let with_payments = self.tenants_with_payments(&stored).await?;
-        let Compared { ready, written } =
+        let mut pictures = Vec::new();
+        let Compared { ready, mut written } =
             compare(call, records, &stored, Finding::TenantTwice, |record, before, findings| {
+                if let (Some(sha256), Some(file)) = (&record.content.logo, record.content.logo_file.take()) {
+                    pictures.push((record.id.clone(), sha256.clone(), file));
+                }
                 let Some(before) = before else { return };
                 let found = |detail: Option<String>| Found {
                     place: record.place,
@@ -207,25 +212,49 @@ impl Session {
                     findings.push(Findings::one(Finding::BillFromChanged, finding));
                 }
             });
+        for (tenant_id, sha256, picture) in pictures {
+            self.insert_asset(&tenant_id, &sha256, picture).await?;
+        }
+        for tenant in ready.iter().map(|ready| &ready.record) {
+            if let Some(sha256) = &tenant.content.logo
+                && !self.has_asset(&tenant.id, sha256).await?
+            {
+                let found = Found {
+                    place: tenant.place,
+                    id: tenant.id.clone(),
+                    detail: Some(sha256.clone()),
+                    ..Found::default()
+                };
+                written.findings.push(Findings::one(Finding::LogoUnknown, found));
+            }
+        }
         let parties: Vec<Party> = ready.iter().map(|r| r.record.content.party(&r.record.id)).collect();
         self.insert_parties(&ready, &parties).await?;
         self.upsert_tenants(call, &ready, &parties).await?;
         Ok(written)
     }
 
-    async fn stored_tenants(&mut self, records: &[Incoming<TenantContent>]) -> Result<StoredById<TenantContent>> {
-        let ids: Vec<String> = records.iter().map(|r| r.id.clone()).collect();
-        let rows: Vec<Stored<TenantContent>> = on!(self, |conn| dialect::with_keys_as::<Db, Stored<TenantContent>>(
-            "select tenant_id as id, name, currency, time_zone, locale, billing_fixed_day, contract_end, proration,
+    /// A tenant as a record would bring it in.
+    pub async fn tenant_content(&mut self, tenant_id: &str) -> Result<Option<TenantContent>> {
+        let key = (tenant_id.to_owned(), tenant_id.to_owned());
+        Ok(self.stored_tenants(&[tenant_id.to_owned()]).await?.remove(&key).map(|stored| stored.content))
+    }
+
+    async fn stored_tenants(&mut self, ids: &[String]) -> Result<StoredById<TenantContent>> {
+        let rows: Vec<Stored<TenantContent>> = on!(self, |conn| {
+            dialect::with_keys_as::<Db, Stored<TenantContent>>(
+                "select tenant_id as id, name, currency, time_zone, locale, billing_fixed_day, contract_end, proration,
                     bill_from, payment_terms_days, tax_mode, tax_rate_ppm, invoice_number_format,
-                    first_invoice_number, catch_up_days, max_arrears, run_at, legal_name, address, vat_id, email, iban,
-                    bic, created_at, updated_at, changed_at, import_id, import_place
+                    first_invoice_number, catch_up_days, max_arrears, run_at, legal_name, address, vat_id, tax_number,
+                    registration, contact_name, phone, email, electronic_address, iban, bic, logo, accent_color, footer,
+                    created_at, updated_at, changed_at, import_id, import_place
              from tenants
              where tenant_id in $keys",
-            &ids
-        )
-        .fetch_all(conn)
-        .await?);
+                ids,
+            )
+            .fetch_all(conn)
+            .await?
+        });
         Ok(rows.into_iter().map(|row| ((row.id.clone(), row.id.clone()), row)).collect())
     }
 
@@ -269,9 +298,17 @@ impl Session {
             ("legal_name", of.text_or_null(|c| &c.legal_name)),
             ("address", of.text_or_null(|c| &c.address)),
             ("vat_id", of.text_or_null(|c| &c.vat_id)),
+            ("tax_number", of.text_or_null(|c| &c.tax_number)),
+            ("registration", of.text_or_null(|c| &c.registration)),
+            ("contact_name", of.text_or_null(|c| &c.contact_name)),
+            ("phone", of.text_or_null(|c| &c.phone)),
             ("email", of.text_or_null(|c| &c.email)),
+            ("electronic_address", of.text_or_null(|c| &c.electronic_address)),
             ("iban", of.text_or_null(|c| &c.iban)),
             ("bic", of.text_or_null(|c| &c.bic)),
+            ("logo", of.text_or_null(|c| &c.logo)),
+            ("accent_color", of.text_or_null(|c| &c.accent_color)),
+            ("footer", of.text_or_null(|c| &c.footer)),
             ("party_id", Column::Text(parties.iter().map(|p| p.party_id.as_str()).collect())),
             of.changed_at(),
         ];
@@ -289,7 +326,11 @@ impl Session {
                            first_invoice_number = excluded.first_invoice_number,
                            catch_up_days = excluded.catch_up_days, max_arrears = excluded.max_arrears,
                            run_at = excluded.run_at, legal_name = excluded.legal_name, address = excluded.address,
-                           vat_id = excluded.vat_id, email = excluded.email, iban = excluded.iban, bic = excluded.bic,
+                           vat_id = excluded.vat_id, tax_number = excluded.tax_number,
+                           registration = excluded.registration, contact_name = excluded.contact_name,
+                           phone = excluded.phone, email = excluded.email,
+                           electronic_address = excluded.electronic_address, iban = excluded.iban, bic = excluded.bic,
+                           logo = excluded.logo, accent_color = excluded.accent_color, footer = excluded.footer,
                            party_id = excluded.party_id, changed_at = excluded.changed_at,
                            created_at = excluded.created_at, updated_at = excluded.updated_at,
                            import_id = excluded.import_id, import_place = excluded.import_place",
@@ -326,8 +367,8 @@ impl Session {
             records,
             CustomerContent,
             "select customer_id as id, customer_type, status, company, first_name, last_name, email, billing_email,
-                    phone, vat_id, buyer_reference, tax_treatment, payment_terms_days, locale, billing_address,
-                    shipping_address, created_at, updated_at, changed_at, import_id, import_place
+                    phone, vat_id, registration, buyer_reference, e_invoice, electronic_address, tax_treatment,
+                    payment_terms_days, locale, billing_address, shipping_address, created_at, updated_at, changed_at, import_id, import_place
              from customers
              where tenant_id = $2 and customer_id in $keys"
         );
@@ -347,7 +388,10 @@ impl Session {
             ("billing_email", of.text_or_null(|c| &c.billing_email)),
             ("phone", of.text_or_null(|c| &c.phone)),
             ("vat_id", of.text_or_null(|c| &c.vat_id)),
+            ("registration", of.text_or_null(|c| &c.registration)),
             ("buyer_reference", of.text_or_null(|c| &c.buyer_reference)),
+            ("e_invoice", of.text(|c| &c.e_invoice)),
+            ("electronic_address", of.text_or_null(|c| &c.electronic_address)),
             ("tax_treatment", of.text(|c| &c.tax_treatment)),
             ("payment_terms_days", of.int_or_null(|c| c.payment_terms_days)),
             ("locale", of.text_or_null(|c| &c.locale)),
@@ -365,7 +409,9 @@ impl Session {
                            company = excluded.company, first_name = excluded.first_name,
                            last_name = excluded.last_name, email = excluded.email,
                            billing_email = excluded.billing_email, phone = excluded.phone, vat_id = excluded.vat_id,
-                           buyer_reference = excluded.buyer_reference, tax_treatment = excluded.tax_treatment,
+                           registration = excluded.registration, buyer_reference = excluded.buyer_reference,
+                           e_invoice = excluded.e_invoice, electronic_address = excluded.electronic_address,
+                           tax_treatment = excluded.tax_treatment,
                            payment_terms_days = excluded.payment_terms_days, locale = excluded.locale,
                            billing_address = excluded.billing_address, shipping_address = excluded.shipping_address,
                            party_id = excluded.party_id, changed_at = excluded.changed_at,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
 
+use super::super::assets::sha256_of;
 use super::super::{Result, Session, dialect, on};
 use super::Finding;
 use super::numbers::Numbered;
@@ -16,15 +17,18 @@ const REMEMBERED_MAX: usize = 100_000;
 enum Body {
     Missing,
     Unreadable,
-    Object { customer_id: Option<String> },
+    Object { customer_id: Option<String>, logo: Option<String> },
 }
 
 /// The versions of one tenant that were read already, and what was found with them.
 pub(super) struct Parties {
     tenant_id: String,
     read: HashMap<String, Body>,
+    /// The pictures that sellers of these versions had, and are stored as they were.
+    logos: HashSet<String>,
     unreadable: Finding,
     strange: Finding,
+    changed_logo: Finding,
 }
 
 impl Parties {
@@ -32,16 +36,18 @@ impl Parties {
         Self {
             tenant_id: String::new(),
             read: HashMap::new(),
+            logos: HashSet::new(),
             unreadable: Finding::new(
                 "party_unreadable",
                 "the seller and the buyer of each payment are on record and can be read",
             ),
             strange: Finding::new("buyer_differs", "the buyer on each invoice is its payment's customer"),
+            changed_logo: Finding::new("logo_differs", "the logo on each invoice is stored as it was"),
         }
     }
 
-    pub(super) fn findings(self) -> [Finding; 2] {
-        [self.unreadable, self.strange]
+    pub(super) fn findings(self) -> [Finding; 3] {
+        [self.unreadable, self.strange, self.changed_logo]
     }
 
     fn check(&mut self, invoice: &Numbered) {
@@ -51,7 +57,10 @@ impl Parties {
             match body {
                 Body::Missing => self.unreadable.note(|| format!("{invoice}, {role} {shown} is not on record")),
                 Body::Unreadable => self.unreadable.note(|| format!("{invoice}, {role} {shown} is no JSON object")),
-                Body::Object { customer_id }
+                Body::Object { logo: Some(logo), .. } if role == "seller" && !self.logos.contains(logo) => {
+                    self.changed_logo.note(|| format!("{invoice}, logo sha256:{logo} is not on record as it was"));
+                }
+                Body::Object { customer_id, .. }
                     if role == "buyer" && customer_id.as_ref() != Some(&invoice.customer_id) =>
                 {
                     let (of, to) = (&invoice.customer_id, customer_id.as_deref().unwrap_or("none"));
@@ -70,6 +79,7 @@ impl Session {
         if parties.tenant_id != first.tenant_id || parties.read.len() > REMEMBERED_MAX {
             parties.tenant_id.clone_from(&first.tenant_id);
             parties.read.clear();
+            parties.logos.clear();
         }
         let ours = || invoices.iter().filter(|invoice| invoice.is_ours());
         let ids = ours().flat_map(|invoice| [&invoice.seller_party, &invoice.buyer_party]).flatten();
@@ -79,6 +89,13 @@ impl Session {
             for (party_id, body) in self.party_bodies(&first.tenant_id, &new).await? {
                 parties.read.insert(party_id, read(&body));
             }
+            let named = new.iter().filter_map(|id| match parties.read.get(id) {
+                Some(Body::Object { logo, .. }) => logo.clone(),
+                _ => None,
+            });
+            let wanted = named.map(|logo| (first.tenant_id.clone(), logo)).collect();
+            let found = self.logos(wanted).await?.into_values();
+            parties.logos.extend(found.filter(|logo| sha256_of(&logo.bytes) == logo.sha256).map(|logo| logo.sha256));
         }
         ours().for_each(|invoice| parties.check(invoice));
         Ok(())
@@ -98,7 +115,10 @@ impl Session {
 
 fn read(body: &str) -> Body {
     match serde_json::from_str::<Map<String, Value>>(body) {
-        Ok(body) => Body::Object { customer_id: body.get("customerId").and_then(Value::as_str).map(str::to_owned) },
+        Ok(body) => {
+            let text = |key| body.get(key).and_then(Value::as_str).map(str::to_owned);
+            Body::Object { customer_id: text("customerId"), logo: text("logo") }
+        }
         Err(_) => Body::Unreadable,
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::TestDb;
+use super::http::HttpRequest;
 
 /// The time that a test's daemons live in.
 pub struct TimeFile(PathBuf);
@@ -49,7 +50,7 @@ impl Daemon {
     pub fn start_with(db: &TestDb, time: &TimeFile, args: &[&str], env: &[(&str, &str)]) -> Self {
         let log = db.dir.path().join(format!("daemon-{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
         let child = Command::new(env!("CARGO_BIN_EXE_billday"))
-            .args(["daemon", "--database", &db.url])
+            .args(["daemon", "--listen", "127.0.0.1:0", "--database", &db.url])
             .args(args)
             .env("BILLDAY_TEST_NOW", format!("@{}", time.0.display()))
             .env("BILLDAY_MAIL__TRANSPORT", "none")
@@ -75,6 +76,16 @@ impl Daemon {
             assert!(begun.elapsed() < Duration::from_secs(120), "it never said {what:?}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// What one of its pages says, with the status.
+    pub async fn page(&self, target: &str) -> (u16, String) {
+        self.says("serving the API").await;
+        let log = self.log();
+        let address = log.split_once("address=").expect("an address").1;
+        let address = address.split_whitespace().next().expect("an address").parse().expect("an address");
+        let reply = HttpRequest::new("GET", target).send(address).await;
+        (reply.status, reply.body)
     }
 
     pub fn signal(&self, name: &str) {

@@ -1,6 +1,8 @@
 //! A fresh world for each test, on SQLite and on a real PostgreSQL.
 
+pub mod api;
 pub mod daemon;
+pub mod http;
 pub mod random;
 pub mod world;
 
@@ -123,6 +125,24 @@ impl TestDb {
             let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
             sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut conn).await.expect(sql)
         }
+    }
+
+    /// How the database would go about a query, if tables were too large to be read whole or sorted.
+    pub async fn plan(&self, sql: &str) -> String {
+        let steps: Vec<String> = if self.is_sqlite() {
+            let mut conn = self.sqlite_connection().await;
+            let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(AssertSqlSafe(format!("explain query plan {sql}")))
+                .fetch_all(&mut conn)
+                .await
+                .expect(sql);
+            rows.into_iter().map(|row| row.3).collect()
+        } else {
+            let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
+            let settings = "set enable_seqscan = off; set enable_sort = off; set enable_bitmapscan = off";
+            sqlx::raw_sql(settings).execute(&mut conn).await.expect("settings");
+            sqlx::query_scalar(AssertSqlSafe(format!("explain {sql}"))).fetch_all(&mut conn).await.expect(sql)
+        };
+        steps.join("\n")
     }
 
     /// The same data for somebody who may only read: a copy in a read-only file, or a role that may only select.

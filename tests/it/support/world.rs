@@ -19,7 +19,7 @@ use super::TestDb;
 /// A database with tenant `T` (EUR, Berlin, prices net, no tax, billing since 2020) and customer `C`.
 pub struct World {
     pub db: TestDb,
-    pub clock: FixedClock,
+    pub clock: Arc<FixedClock>,
     /// About how many rentals a transaction holds: small, so that tests meet many batches.
     pub batch_rentals: usize,
 }
@@ -35,7 +35,7 @@ impl World {
     }
 
     pub fn without_data(db: TestDb) -> Self {
-        Self { db, clock: FixedClock::at(noon(day("2026-01-01"))), batch_rentals: 3 }
+        Self { db, clock: Arc::new(FixedClock::at(noon(day("2026-01-01")))), batch_rentals: 3 }
     }
 
     /// It is noon (UTC) of this date from now on.
@@ -50,7 +50,7 @@ impl World {
 
     pub async fn try_import(&self, files: &[(&str, String)]) -> Result<ImportSummary, billday::import::ImportError> {
         let files: Vec<ImportFile> = files.iter().map(|(name, text)| ImportFile::text(*name, text.clone())).collect();
-        import(&self.db.store, &files, Some("T"), billday::clock::Clock::now(&self.clock)).await
+        import(&self.db.store, &files, Some("T"), billday::clock::Clock::now(&*self.clock)).await
     }
 
     /// Runs a date at its noon, all tenants; gives tenant `T`'s part of the report. A dry run before says the same.
@@ -85,7 +85,7 @@ impl World {
         };
         let tenants = self.tenants(&store).await;
         let mut session = store.read().await.expect("a snapshot");
-        let now = billday::clock::Clock::now(&self.clock);
+        let now = billday::clock::Clock::now(&*self.clock);
         let schedule = Schedule::new(&tenants, dates, dry_run, now, &mut session).await.expect("a schedule");
         session.end().await;
         let settings = RunSettings {
@@ -96,7 +96,7 @@ impl World {
             expected_plan: None,
             format: ReportFormat::Json,
         };
-        let mut runner = Runner::new(&store, &self.clock, &Unwatched, settings);
+        let mut runner = Runner::new(&store, &*self.clock, &Unwatched, settings);
         let mut reports = Vec::new();
         for work in &schedule.dates {
             let mut outcome = runner.run_date(work).await.expect("a run");

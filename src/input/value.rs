@@ -5,11 +5,11 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// The fields of one object in file order; a repeated key is there twice.
-pub(super) type Object = Vec<(String, Value)>;
+pub type Object = Vec<(String, Value)>;
 
 /// Numbers stay text, so that an amount never passes through a float.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
     Null,
     Bool(bool),
     Number(String),
@@ -22,11 +22,11 @@ pub(super) enum Value {
 
 /// The key under which serde_json hands out a number whose text it kept, any but a whole one that fits 64 bits; it has no
 /// public name.
-pub(super) const NUMBER: &str = "$serde_json::private::Number";
+pub const NUMBER: &str = "$serde_json::private::Number";
 
 impl Value {
     /// What it is, in words for a complaint.
-    pub(super) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
             Self::Bool(value) => value.to_string(),
@@ -38,8 +38,19 @@ impl Value {
     }
 }
 
+impl Value {
+    /// How many objects and lists stand in each other at most, itself included.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::List(list) => 1 + list.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Object(object) => 1 + object.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
 /// A text cut to what fits into a message, without characters that would break its line.
-pub(super) fn short(text: &str) -> String {
+pub fn short(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
     if text.chars().nth(SHOWN).is_some() {
@@ -49,9 +60,15 @@ pub(super) fn short(text: &str) -> String {
 }
 
 /// What to say of a field that is missing, if one of the names that are there looks like it; else nothing.
-pub(super) fn meant<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> String {
+pub fn meant<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> String {
     near_miss(names, wanted)
         .map_or_else(String::new, |name| format!(" (there is '{}': did you mean {wanted}?)", short(name)))
+}
+
+/// The known name most like another; empty if none is known.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> &'a str {
+    let plain = |name: &str| name.chars().take(100).flat_map(char::to_lowercase).collect::<String>();
+    known.min_by_key(|known| strsim::damerau_levenshtein(&plain(known), &plain(name))).unwrap_or_default()
 }
 
 /// The name most like `wanted`: but for case and separators the same, or one or two letters off in a long one.
@@ -75,12 +92,12 @@ fn near_miss<'a>(names: impl Iterator<Item = &'a str>, wanted: &str) -> Option<&
 }
 
 /// The value of a key; of a repeated one the first.
-pub(super) fn get<'a>(object: &'a Object, key: &str) -> Option<&'a Value> {
+pub fn get<'a>(object: &'a Object, key: &str) -> Option<&'a Value> {
     object.iter().find(|(name, _)| name == key).map(|(_, value)| value)
 }
 
 /// A key that some object in here has twice, with the path to it.
-pub(super) fn repeated_key(object: &Object) -> Option<String> {
+pub fn repeated_key(object: &Object) -> Option<String> {
     repeated_in_one(object)
         .map(str::to_owned)
         .or_else(|| object.iter().find_map(|(key, value)| repeated_below(value).map(|below| format!("{key}.{below}"))))

@@ -1,15 +1,15 @@
-//! What the earlier dates of a dry run would have written, so that each later date is planned on it (rule 18).
+//! What the earlier of several planned dates would have written, so that each later date is planned on it (rule 18).
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::NaiveDate;
 
-use crate::domain::plan::{DueSubject, History, Mark, Outcome, Plan, passed_over};
-use crate::domain::{BillingDay, BillingPeriod, Rental, Subject, Tenant};
+use super::plan::{DueSubject, History, Mark, Outcome, Plan, passed_over};
+use super::{BillingDay, BillingPeriod, Rental, Subject, Tenant};
 
-/// One tenant's planned writes, kept in memory: only a dry run of several dates fills it.
+/// One tenant's planned writes, kept in memory: only a dry run of several dates and a preview fill it.
 #[derive(Default)]
-pub(super) struct Overlay {
+pub struct Overlay {
     lines: HashMap<String, Vec<BillingPeriod>>,
     marks: HashMap<String, Vec<(BillingPeriod, Mark)>>,
     billed: HashSet<(Subject, BillingPeriod)>,
