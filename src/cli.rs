@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::NaiveDate;
@@ -176,14 +177,17 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     // These end what they are at before they stop.
     let stops_by_itself = matches!(cli.command, Command::Daemon(_) | Command::Serve(_));
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         tokio::select! {
             result = command(&app, cli.command) => result,
             () = told_to_stop(), if !stops_by_itself => anyhow::bail!(
                 "stopped: what was committed stays, and the same command again goes on from there"
             ),
         }
-    })
+    });
+    // What still renders a mail that nobody waits for any more keeps nobody from leaving.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 /// Somebody wants the program to end (Ctrl-C, or SIGTERM). Dropping what runs is safe: a transaction is whole or absent.

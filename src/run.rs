@@ -10,6 +10,7 @@
 //! takes its invoice numbers when the earlier one is committed. Memory stays flat however many subjects there are. A crash
 //! at any instruction leaves whole batches only; the next run finds them on record and goes on.
 
+pub mod past;
 mod reader;
 mod schedule;
 
@@ -353,15 +354,21 @@ impl<'r, 'a> TenantRun<'r, 'a> {
 
     /// Renews the lease on a share from time to time, for a batch may take longer than it lasts.
     fn renew_beside(&self) -> Option<AbortOnDrop> {
-        let held = self.share.as_ref()?.held.clone();
+        let Share { held, run_id, .. } = self.share.clone()?;
         let store = self.runner.store.clone();
         // By the steady clock on top of what it was: a clock that is set moves no lease.
         let (begun, now) = (std::time::Instant::now(), clock::micros(self.runner.clock.now()));
         Some(AbortOnDrop(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
-                let (held, now) = (held.clone(), now + begun.elapsed().as_micros() as i64);
-                let renewed = store.with_tx(move |tx| Box::pin(async move { tx.renew_share(&held, now).await })).await;
+                let (held, run_id, now) = (held.clone(), run_id.clone(), now + begun.elapsed().as_micros() as i64);
+                let renew = store.with_tx(move |tx| {
+                    Box::pin(async move {
+                        tx.renew_share(&held, now).await?;
+                        tx.touch_run(&held.tenant_id, &run_id, now).await
+                    })
+                });
+                let renewed = renew.await;
                 if let Err(StoreError::Fenced) = renewed {
                     return;
                 }
@@ -571,9 +578,12 @@ impl<'r, 'a> TenantRun<'r, 'a> {
                 tx.complete_run(tenant_id, &run_id, &tally, never_charged, &plan_hash, now).await?;
                 // All of the date is done, by this run or by the runs of its shares.
                 if let Some(runs) = runs {
-                    tx.settle_parked(tenant_id, &runs, work.run_date, only.as_ref(), now).await?;
+                    let (first, since) = tx.first_run(tenant_id, &runs).await?;
+                    tx.settle_parked(tenant_id, &runs, since, work.run_date, only.as_ref(), now).await?;
                     if only.is_none() {
-                        let first = tx.first_run(tenant_id, &runs).await?;
+                        if held.is_none() {
+                            tx.drop_abandoned_shares(tenant_id, work.run_date, now).await?;
+                        }
                         tx.complete_date(tenant_id, work.run_date, &first, now).await?;
                     }
                 }

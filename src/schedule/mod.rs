@@ -68,6 +68,8 @@ const PAUSES: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(8)];
 /// Mails that were put off are looked for this often; they are put off by minutes.
 const MAIL_EVERY: Duration = Duration::from_secs(30);
+/// How long a stop waits for what is at work. It takes as long only if the database has gone away.
+const STOP_MAX: Duration = Duration::from_secs(20);
 /// How long a stop waits for the mails in flight. What is cut off is taken up again when its lease has run out.
 const MAIL_STOP: Duration = Duration::from_secs(4);
 
@@ -85,7 +87,13 @@ impl Daemon {
         let mailing = tokio::spawn(send_mails(bench.clone(), self.delivery));
         let (sender, ticks) = mpsc::channel(1);
         let ticking = Ticking::start(&bench.clock, sender).await?;
-        keep_ticking(&bench, ticks, &self.settings).await;
+        let mut stop = bench.stop.clone();
+        tokio::select! {
+            () = keep_ticking(&bench, ticks, &self.settings) => {}
+            () = async { told(&mut stop).await; tokio::time::sleep(STOP_MAX).await } => {
+                tracing::warn!("the database does not answer: what was not committed is left to the next start");
+            }
+        }
         bench.notifier.stopping();
         ticking.stop().await;
         // Its end has a limit of its own.

@@ -176,6 +176,10 @@ impl Engine {
                     self.failing.remove(&tenant.tenant_id);
                 }
                 Err(error) if error.is::<Stopped>() => break,
+                Err(error) if matches!(error.downcast_ref(), Some(StoreError::Fenced)) => {
+                    tracing::warn!(tenant.id = tenant.tenant_id, "{error:#}: it goes on there");
+                    pass.held = true;
+                }
                 // If nobody can be run, this tenant is not to blame.
                 Err(error) if is_away(&error) => return Err(error),
                 Err(error) => {

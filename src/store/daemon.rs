@@ -70,7 +70,7 @@ impl Session {
         let parked: Option<ParkedRow> = on!(self, |conn| {
             sqlx::query_as::<Db, ParkedRow>(dialect::locking::<Db>(
             "select tenant_id, run_date, subject_kind, subject_id, code, message, records, charges, state, resolution,
-                    reason, run_id
+                    reason, run_id, tried_at
              from parked
              where tenant_id = $1 and state = 'open' and tried_at < $2
              order by run_date, subject_kind, subject_id

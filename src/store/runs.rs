@@ -173,16 +173,30 @@ impl Session {
         .await?))
     }
 
-    /// The first to begin of some runs: whatever was changed before then, each of them has seen.
-    pub async fn first_run(&mut self, tenant_id: &str, run_ids: &[String]) -> Result<String> {
-        Ok(on!(self, |conn| dialect::with_keys::<Db>(
-            "select run_id from runs where tenant_id = $2 and run_id in $keys order by started_at, run_id limit 1",
+    /// The first to begin of some runs, and when: whatever was changed before then, each of them has seen.
+    pub async fn first_run(&mut self, tenant_id: &str, run_ids: &[String]) -> Result<(String, i64)> {
+        Ok(on!(self, |conn| dialect::with_keys_as::<Db, (String, i64)>(
+            "select run_id, started_at from runs where tenant_id = $2 and run_id in $keys order by started_at, run_id
+             limit 1",
             run_ids
         )
         .bind(tenant_id)
-        .try_map(|row| sqlx::Row::try_get(&row, 0))
         .fetch_one(conn)
         .await?))
+    }
+
+    /// A sign of life of a run that has not written anything for a while.
+    pub async fn touch_run(&mut self, tenant_id: &str, run_id: &str, now: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>(
+            "update runs set beat_at = $3 where tenant_id = $1 and run_id = $2 and state = 'running' and beat_at < $3"
+        )
+        .bind(tenant_id)
+        .bind(run_id)
+        .bind(now)
+        .execute(conn)
+        .await?
+        .rows_affected());
+        Ok(())
     }
 
     /// The day on which invoices are issued: `today`, or the last issue date of today's series if the clock stands before it
@@ -277,6 +291,33 @@ impl Session {
         .fetch_all(conn)
         .await?
         }))
+    }
+
+    /// Runs that completed after `since`, first to last; a retry is left out, for it bills no date.
+    pub async fn list_completed_since(&mut self, since: i64, limit: i64) -> Result<Vec<RunRow>> {
+        Ok(on!(self, |conn| {
+            sqlx::query_as::<Db, RunRow>(
+            "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
+                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at, share
+             from runs
+             where finished_at > $1 and state = 'completed' and kind <> 'retry'
+             order by tenant_id, run_date, started_at
+             limit $2"
+        )
+        .bind(since)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?
+        }))
+    }
+
+    /// When a run was last completed.
+    pub async fn last_completion(&mut self) -> Result<Option<i64>> {
+        Ok(on!(self, |conn| sqlx::query_scalar::<Db, Option<i64>>(
+            "select max(finished_at) from runs where state = 'completed'"
+        )
+        .fetch_one(conn)
+        .await?))
     }
 
     /// One run's records, one a tenant, ordered by tenant.

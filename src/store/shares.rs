@@ -289,6 +289,23 @@ impl Session {
         Ok(Some(rows.into_iter().filter_map(|row| row.run_id).collect()))
     }
 
+    /// Takes away the shares of a date that was completed otherwise, unless somebody is still at it, who then does so.
+    pub async fn drop_abandoned_shares(&mut self, tenant_id: &str, run_date: NaiveDate, now: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>(
+            "delete from shares
+             where tenant_id = $1 and run_date = $2
+               and not exists(select 1 from shares s
+                              where s.tenant_id = $1 and s.run_date = $2 and s.state = 'held' and s.lease_until > $3)"
+        )
+        .bind(tenant_id)
+        .bind(run_date)
+        .bind(now)
+        .execute(conn)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
     async fn step_lease(&mut self, held: &Held, event: LeaseEvent) -> Result<()> {
         let row: Option<ShareRow> = on!(self, |conn| sqlx::query_as::<Db, ShareRow>(dialect::locking::<Db>(
             "select share, shares, after_key, through_key, state, fence, lease_until, run_id

@@ -368,6 +368,21 @@ on_both! {
         }
     }
 
+    async fn what_another_run_parked_meanwhile_stays_parked(db: TestDb) {
+        let world = World::new(db).await;
+        let usd = rental("B", "2026-01-15", json!({"currency": "USD"}));
+        world.import(json!([rental("A", "2026-01-15", json!({})), usd, group("G", 15, &["A", "B"])])).await;
+        world.run("2026-01-15").await;
+        // A run that began before that one and looked at the same date ends after it.
+        let date = day("2026-01-15");
+        let before = noon("2026-01-15").timestamp_micros() - 1;
+        let settle = world.db.store.with_tx(move |tx| Box::pin(async move {
+            tx.settle_parked("T", &["slow".to_owned()], before, date, None, before + 2).await
+        }));
+        settle.await.expect("settled");
+        assert_eq!(world.open_parked().await.len(), 1);
+    }
+
     async fn a_monitor_sees_what_was_done_and_what_waits(db: TestDb) {
         let world = busy(db).await;
         let usd = rental("B", "2026-01-15", json!({"currency": "USD"}));
