@@ -4,7 +4,7 @@
 
 use billday::domain::document::{Address, AddressParts, Buyer, InvoiceDocument, InvoiceLine, Seller};
 use billday::domain::payment::PaymentStatus;
-use billday::domain::{BillingPeriod, Currency, TaxTreatment};
+use billday::domain::{BillingPeriod, Currency, EInvoice, TaxTreatment};
 use billday::render::invoice::{InvoiceRenderer, e_invoice_xml};
 use chrono::NaiveDate;
 use divan::Bencher;
@@ -26,6 +26,13 @@ fn pdf_alone(bencher: Bencher<'_, '_>, lines: usize) {
 #[divan::bench(args = LINES)]
 fn factur_x_xml_alone(bencher: Bencher<'_, '_>, lines: usize) {
     let document = document(lines);
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| e_invoice_xml(divan::black_box(&document)).expect("XML"));
+}
+
+#[divan::bench(args = LINES)]
+fn xrechnung_xml_alone(bencher: Bencher<'_, '_>, lines: usize) {
+    let mut document = document(lines);
+    document.buyer.e_invoice = EInvoice::XRechnung;
     bencher.counter(ItemsCount::new(1usize)).bench_local(|| e_invoice_xml(divan::black_box(&document)).expect("XML"));
 }
 
@@ -59,6 +66,8 @@ fn document(count: usize) -> InvoiceDocument {
             name: "Nordlicht IT GmbH".into(),
             address: address("Speicherstraße 12", "20457", "Hamburg"),
             vat_id: Some("DE123456789".into()),
+            contact_name: Some("Buchhaltung".into()),
+            phone: Some("+49 40 1234567".into()),
             email: Some("billing@nordlicht.example".into()),
             iban: Some("DE89370400440532013000".into()),
             bic: Some("COBADEFFXXX".into()),
@@ -67,6 +76,7 @@ fn document(count: usize) -> InvoiceDocument {
         buyer: Buyer {
             name: Some("Müller & Söhne GmbH".into()),
             address: address("Hauptstraße 5", "10115", "Berlin"),
+            email: Some("invoices@mueller.example".into()),
             reference: Some("PO-4711".into()),
             ..Buyer::default()
         },

@@ -115,12 +115,11 @@ pub(super) async fn answer(api: Arc<Api>, route: &'static Route, request: Reques
     let result = work.await.unwrap_or_else(|error| Err(ApiError::internal(error.to_string())));
     let mut response = match result {
         Ok(answer) => answer.into_response(),
-        Err(mut error) => {
+        Err(error) => {
             if let Some(cause) = &error.cause {
                 tracing::error!(request_id, status = error.status.as_u16(), "{cause}");
             }
-            error.request_id = Some(request_id.clone());
-            error.into_response()
+            error.response(Some(&request_id))
         }
     };
     let headers = response.headers_mut();

@@ -1,8 +1,7 @@
 //! What is answered when something is not done: `{"error": {"code", "message", "details"?}}`.
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, Response, StatusCode, header};
 
 use crate::change::{NotMade, Refusal, RefusalKind};
 use crate::input::Problem;
@@ -17,21 +16,30 @@ pub(super) struct ApiError {
     code: &'static str,
     message: String,
     details: Vec<Problem>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Header>,
     /// What went wrong inside, for the log and for nobody else.
     pub cause: Option<String>,
-    /// Sent where people would have to look into the log.
-    pub request_id: Option<String>,
+}
+
+/// What some answers say beside their body.
+#[derive(Debug)]
+enum Header {
+    /// How to authenticate.
+    Challenge,
+    /// In how many seconds to come again.
+    RetryAfter(i64),
+    /// The rest of the request is not waited for.
+    Close,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, details: Vec::new(), header: None, cause: None, request_id: None }
+        Self { status, code, message, details: Vec::new(), header: None, cause: None }
     }
 
-    fn with_header(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
-        Self { header: Some((name, value.into())), ..self }
+    fn with_header(self, header: Header) -> Self {
+        Self { header: Some(header), ..self }
     }
 
     pub(super) fn unknown_route() -> Self {
@@ -46,16 +54,12 @@ impl ApiError {
 
     pub(super) fn auth_required() -> Self {
         let message = "an API key is needed: Authorization: Bearer <key>";
-        Self::new(StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", message).challenging()
+        Self::new(StatusCode::UNAUTHORIZED, "AUTH_REQUIRED", message).with_header(Header::Challenge)
     }
 
     pub(super) fn invalid_token() -> Self {
         let message = "the API key is unknown, has expired or was revoked";
-        Self::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", message).challenging()
-    }
-
-    fn challenging(self) -> Self {
-        self.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+        Self::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", message).with_header(Header::Challenge)
     }
 
     pub(super) fn no_tenant_access() -> Self {
@@ -69,7 +73,7 @@ impl ApiError {
 
     pub(super) fn rate_limited(seconds: i64) -> Self {
         let message = format!("too many requests: the next is taken in {seconds} s");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).with_header(header::RETRY_AFTER, seconds)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).with_header(Header::RetryAfter(seconds))
     }
 
     pub(super) fn too_large(most: usize) -> Self {
@@ -85,7 +89,7 @@ impl ApiError {
     /// The body did not arrive in time.
     pub(super) fn too_slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "the body did not arrive in time")
-            .with_header(header::CONNECTION, HeaderValue::from_static("close"))
+            .with_header(Header::Close)
     }
 
     /// The body broke off: whoever sent it hears this at best.
@@ -96,7 +100,7 @@ impl ApiError {
     /// Nothing is wrong with the request; it may succeed later.
     pub(super) fn unavailable(cause: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "too much to do: try again")
-            .with_header(header::RETRY_AFTER, 1);
+            .with_header(Header::RetryAfter(1));
         Self { cause: Some(cause.into()), ..error }
     }
 
@@ -144,21 +148,28 @@ fn detail(problem: &Problem) -> String {
     object(&fields)
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response<Body> {
+impl ApiError {
+    /// The answer to a request with this id; people who have to look into the log are told the id.
+    pub(super) fn response(self, request_id: Option<&str>) -> Response<Body> {
         let mut error = vec![("code", json(&self.code)), ("message", json(&self.message))];
         if !self.details.is_empty() {
             let details: Vec<String> = self.details.iter().map(detail).collect();
             error.push(("details", format!("[{}]", details.join(","))));
         }
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
-            error.extend(self.request_id.as_ref().map(|id| ("requestId", json(id))));
+            error.extend(request_id.map(|id| ("requestId", json(&id))));
         }
         let body = object(&[("error", object(&error))]);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().extend(self.header);
+        let (name, value) = match self.header {
+            None => return response,
+            Some(Header::Challenge) => (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            Some(Header::RetryAfter(seconds)) => (header::RETRY_AFTER, seconds.into()),
+            Some(Header::Close) => (header::CONNECTION, HeaderValue::from_static("close")),
+        };
+        response.headers_mut().insert(name, value);
         response
     }
 }

@@ -24,10 +24,10 @@ mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::routing::{MethodFilter, get, on};
-use axum::{Router, response::IntoResponse};
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
@@ -231,6 +231,6 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/metrics", open(health::metrics))
         .route("/openapi.json", open(health::openapi))
         .route("/docs", open(health::docs))
-        .fallback(|| async { ApiError::unknown_route().into_response() })
-        .method_not_allowed_fallback(|| async { ApiError::unknown_method().into_response() })
+        .fallback(|| async { ApiError::unknown_route().response(None) })
+        .method_not_allowed_fallback(|| async { ApiError::unknown_method().response(None) })
 }

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::domain::Currency;
 use crate::input::value::short;
+use crate::store::audit::AuditEntry;
 use crate::store::import::{
     CustomerContent, Finding, Findings, GroupContent, ImportCall, Incoming, PaymentContent, Rejected, RentalContent,
     TenantContent, Written,
@@ -206,7 +207,24 @@ async fn run(session: &mut Session, job: Arc<Job>) -> store::Result<ImportSummar
     let findings = session.settle_payments(&work.call).await?;
     work.take(findings);
     session.end_import(&work.call).await?;
+    for (tenant_id, records) in &work.summary.records {
+        session.insert_audit(tenant_id, &audit_entry(&work.call, *records)).await?;
+    }
     work.end()
+}
+
+/// One entry a tenant and call: what each record changed would be as much again as the records themselves.
+fn audit_entry(call: &ImportCall, records: u64) -> AuditEntry {
+    AuditEntry {
+        audit_id: uuid::Uuid::now_v7().simple().to_string(),
+        actor: "import".to_owned(),
+        action: "import".to_owned(),
+        kind: "import".to_owned(),
+        object_id: call.import_id.clone(),
+        state_before: None,
+        state_after: Some(format!("{{\"records\":{records}}}")),
+        created_at: call.now,
+    }
 }
 
 /// The zones and currencies of all tenants; one that cannot be read is as good as refused.
@@ -248,18 +266,30 @@ impl Work {
 
     async fn write(&mut self, session: &mut Session, chunk: Chunk) -> store::Result<()> {
         let call = &self.call;
+        let summary = &mut self.summary;
         let (kind, written) = match chunk {
-            Chunk::Tenants(records) => (Kind::Tenant, session.import_tenants(call, records).await?),
-            Chunk::Customers(records) => (Kind::Customer, session.import_customers(call, records).await?),
+            Chunk::Tenants(records) => {
+                summary.note_records(&records);
+                (Kind::Tenant, session.import_tenants(call, records).await?)
+            }
+            Chunk::Customers(records) => {
+                summary.note_records(&records);
+                (Kind::Customer, session.import_customers(call, records).await?)
+            }
             Chunk::Rentals(records) => {
-                self.summary.note_tenants(&records);
+                summary.note_records(&records);
+                summary.note_tenants(&records);
                 (Kind::Rental, session.import_rentals(call, records).await?)
             }
             Chunk::Groups(records) => {
-                self.summary.note_tenants(&records);
+                summary.note_records(&records);
+                summary.note_tenants(&records);
                 (Kind::Group, session.import_groups(call, records).await?)
             }
-            Chunk::Payments(records) => (Kind::Payment, session.import_payments(call, records).await?),
+            Chunk::Payments(records) => {
+                summary.note_records(&records);
+                (Kind::Payment, session.import_payments(call, records).await?)
+            }
             Chunk::Rejected(rejected) => return session.insert_rejected(&rejected).await,
         };
         let Written { findings, .. } = self.summary.count(kind, written);
@@ -413,7 +443,7 @@ impl<'a> Reader<'a> {
             Record::Tenant(record) => {
                 // A logo weighs as much as many members do.
                 self.parts += record.content.logo_file.as_ref().map_or(0, |file| file.bytes.len() / 1_000);
-                self.tenants.push(record);
+                self.tenants.push(*record);
             }
             Record::Customer(record) => self.customers.push(record),
             Record::Rental(record) => self.rentals.push(record),

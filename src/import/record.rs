@@ -45,7 +45,7 @@ pub(super) struct Context<'a> {
 
 /// A record that can be written.
 pub(super) enum Record {
-    Tenant(Incoming<TenantContent>),
+    Tenant(Box<Incoming<TenantContent>>),
     Customer(Incoming<CustomerContent>),
     Rental(Incoming<RentalContent>),
     Group(Incoming<GroupContent>),
@@ -89,7 +89,7 @@ pub(super) fn read_record(
     let frame = Frame { tenant_id: tenant_id.clone(), id: id.clone(), place, created_at, updated_at };
     let record = match (kind, basics) {
         (Kind::Tenant, _) => {
-            Some(Record::Tenant(frame.around(tenant_content(&mut fields, context.now, &context.folder))))
+            Some(Record::Tenant(Box::new(frame.around(tenant_content(&mut fields, context.now, &context.folder)))))
         }
         (Kind::Customer, _) => Some(Record::Customer(frame.around(customer_content(&mut fields)))),
         (Kind::Group, _) => Some(Record::Group(frame.around(group_content(&mut fields)))),

@@ -1,6 +1,6 @@
 //! What a call tells people: complaints if it was refused, else counts and warnings.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::store::import::{Finding, Incoming, Written};
@@ -129,6 +129,8 @@ pub struct ImportSummary {
     warnings: Vec<Warnings>,
     /// Tenants whose groups or members may have changed.
     pub(super) tenants: BTreeSet<String>,
+    /// How many records each tenant got, of all kinds.
+    pub(super) records: BTreeMap<String, u64>,
 }
 
 /// Warnings of one sort: the first ones, and how many there are.
@@ -179,6 +181,17 @@ impl ImportSummary {
         known.total += warnings.len() as u64 + unnamed;
         known.first.extend(warnings);
         known.first.truncate(NAMED);
+    }
+
+    pub(super) fn note_records<C>(&mut self, records: &[Incoming<C>]) {
+        for record in records {
+            match self.records.get_mut(&record.tenant_id) {
+                Some(count) => *count += 1,
+                None => {
+                    self.records.insert(record.tenant_id.clone(), 1);
+                }
+            }
+        }
     }
 
     pub(super) fn note_tenants<C>(&mut self, records: &[Incoming<C>]) {

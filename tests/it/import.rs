@@ -176,6 +176,14 @@ on_both! {
             (r#"{"customerId": "C9", "email": "a@b.c", "paymentTermsDays": 10}"#.into(), "customer 'C9': paymentTermsDays: is 10: expected 0, 7, 14 or 30"),
             (r#"{"customerid": "C9"}"#.into(), "its fields tell no kind of record (there is 'customerid': did you mean customerId?)"),
             (r#"{"customerId": "C9", "email": "nobody"}"#.into(), "email: 'nobody' is not an e-mail address"),
+            (
+                r#"{"customerId": "C9", "company": "A", "eInvoice": "pdf"}"#.into(),
+                "eInvoice: 'pdf' is none of facturX, xRechnung, peppolUbl, none",
+            ),
+            (
+                r#"{"customerId": "C9", "company": "A", "electronicAddress": "DE123456789"}"#.into(),
+                "electronicAddress: 'DE123456789' is not written SCHEME:ID",
+            ),
             (r#"{"tenantId": "U", "name": "U", "currency": "EUR", "timeZone": "Mars/Olympus"}"#.into(), "timeZone: 'Mars/Olympus' is not an IANA time zone"),
             (r#"{"tenantId": "U", "name": "U", "timeZone": "UTC"}"#.into(), "currency: is missing"),
             (r#"{"tenantId": "U", "name": "U", "currency": "EUR", "timeZone": "UTC", "proration": "daily"}"#.into(), "proration: 'daily' is not offered yet"),

@@ -7,6 +7,7 @@ use billday::domain::payment::PaymentStatus;
 use billday::domain::tax::TaxRule;
 use billday::domain::{BillingPeriod, Currency, EInvoice, TaxMode, TaxTreatment};
 use billday::render::invoice::{InvoiceRenderer, RenderedInvoice};
+use billday::store::Store;
 use serde_json::{Value, json};
 
 use crate::cli::billday;
@@ -96,6 +97,43 @@ on_both! {
         assert!(std::fs::read_to_string(&xml).expect("XML").contains("poacc:billing:3.0"));
         let facts = billday(folder, url, &["invoice", "show", "INV-2026-000003"]);
         assert!(facts.out.contains("none: the customer wants none"), "{facts:?}");
+    }
+
+    async fn the_mail_brings_the_xml_that_is_not_inside_the_pdf(db: TestDb) {
+        let world = World::without_data(db);
+        world.import(seller()).await;
+        world.import(json!([buyer(json!({"eInvoice": "xRechnung", "buyerReference": "991-01234-56"}))])).await;
+        world.import(json!([rental("R1", "2026-11-15", json!({}))])).await;
+        world.run("2026-11-15").await;
+        let (folder, url) = (world.db.dir.path(), &world.db.url);
+        let sent = billday(folder, url, &["outbox", "send"]);
+        assert_eq!(sent.status, 0, "{sent:?}");
+        let mails: Vec<_> = std::fs::read_dir(folder.join("mail")).expect("mails").filter_map(Result::ok).collect();
+        let mail = mails.iter().map(|mail| mail.path()).find(|path| path.extension().is_some_and(|eml| eml == "eml"));
+        let mail = std::fs::read_to_string(mail.expect("a mail")).expect("ASCII");
+        let place = |said: &str| mail.find(said).unwrap_or_else(|| panic!("{said} is missing in:\n{mail}"));
+        assert!(place("filename=\"INV-2026-000001.pdf\"") < place("filename=\"INV-2026-000001.xml\""));
+        assert!(mail.contains("als XML-Datei"), "{mail}");
+    }
+
+    async fn a_database_from_before_there_was_a_choice_keeps_its_data_and_wants_factur_x(db: TestDb) {
+        let world = World::without_data(db);
+        world.import(seller()).await;
+        world.import(json!([buyer(json!({}))])).await;
+        for (table, columns) in [
+            ("tenants", &["tax_number", "registration", "contact_name", "phone", "electronic_address"][..]),
+            ("customers", &["registration", "e_invoice", "electronic_address"]),
+        ] {
+            for column in columns {
+                world.db.execute(&format!("alter table {table} drop column {column}")).await;
+            }
+        }
+        world.db.execute("delete from _sqlx_migrations where version = 4").await;
+        let migrated = Store::open(&world.db.url, 2).await.expect("a migration");
+        migrated.close().await;
+        assert_eq!(world.db.texts("select company from customers where e_invoice = 'facturX'").await, ["Käufer GmbH"]);
+        let summary = world.import(json!([buyer(json!({}))])).await;
+        assert!(summary.to_string().contains("(1 unchanged)"), "{summary}");
     }
 
     async fn the_report_says_why_an_invoice_has_no_e_invoice_and_a_later_look_at_it_too(db: TestDb) {

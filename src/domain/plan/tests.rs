@@ -5,6 +5,7 @@ use crate::domain::EInvoice;
 use crate::domain::calendar::parse_date;
 use crate::domain::document::Seller;
 use crate::domain::invoice::NumberFormat;
+use crate::domain::overlay::Overlay;
 use crate::domain::rental::RentalStatus;
 use crate::domain::tax::{TaxMode, TaxRule, TaxTreatment};
 use crate::domain::tenant::{BillingCycle, ContractEnd};
@@ -387,4 +388,72 @@ fn a_rental_is_passed_over_when_a_billing_date_went_by_since_its_start() {
     assert!(passed_over(&started, day_of(10), &tenant, day("2026-01-11")));
     assert!(!passed_over(&started, day_of(5), &tenant, day("2026-02-05")), "its group's first date is today");
     assert!(passed_over(&started, day_of(5), &tenant, day("2026-02-06")));
+}
+
+#[test]
+fn the_next_billing_date_is_the_first_on_which_a_walk_over_all_dates_charges_that_date_s_own_period() {
+    let tenant = tenant();
+    let today = day("2026-05-20");
+    let mut found = 0;
+    for start in ["2025-11-30", "2026-03-20", "2026-05-20", "2027-02-28"] {
+        for contract_length in [None, Some(3), Some(8)] {
+            for end_date in [None, Some("2026-05-20"), Some("2026-08-01")] {
+                for lines in [&[][..], &["2025-12", "2026-01"], &["2026-04", "2026-05"], &["2026-05"]] {
+                    for marks in [
+                        &[][..],
+                        &[("2026-05", Mark::Withheld), ("2026-06", Mark::Waived)],
+                        &[("2026-04", Mark::Confirmed)],
+                    ] {
+                        for imported in [None, Some("2026-07")] {
+                            let end_date = end_date.map(day);
+                            let rental = Rental { contract_length, end_date, ..rental("R", start) };
+                            let mut due = alone(rental, "2026-05-20", lines);
+                            let billing_day = due.day;
+                            let rental = due.rentals[0].as_mut().unwrap();
+                            rental.history.last_imported = imported.map(period);
+                            for (marked, mark) in marks {
+                                rental.history.add_mark(period(marked), *mark);
+                            }
+                            let rental = rental.clone();
+                            let next = next_billing_date(&tenant, &rental, billing_day, false, today);
+                            assert_eq!(next, walk(&tenant, &due, today), "{rental:?}");
+                            found += usize::from(next.is_some());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!((150..800).contains(&found), "{found} of 864 say little");
+}
+
+/// Plans each billing date as those before would have left it, until one charges its own period.
+fn walk(tenant: &Tenant, due: &DueSubject, today: NaiveDate) -> Option<NaiveDate> {
+    let seen_from = BillingPeriod::of(today);
+    let mut overlay = Overlay::default();
+    (0..30).map(|month| due.day.date_in(seen_from.plus(month))).find(|&date| {
+        let mut due = due.clone();
+        let history = &mut due.rentals[0].as_mut().unwrap().history;
+        let lines = (0..=LOOK_BACK).map(|back| seen_from.plus(-back)).filter(|p| history.has_line(seen_from, *p));
+        let mut seen = History { recent: 0, line_count: 0, ..history.clone() };
+        lines.collect::<Vec<_>>().into_iter().for_each(|line| seen.add_line(BillingPeriod::of(date), line));
+        *history = seen;
+        let mut due = vec![due];
+        overlay.apply(date, &mut due);
+        let planned = plan(PlanContext { tenant, run_date: date, issue_date: date }, &due);
+        overlay.record(date, due, &planned);
+        let lines = planned.subjects[0].outcome.payment().map(|payment| &payment.lines[..]).unwrap_or_default();
+        date >= today && lines.iter().any(|line| line.billing_period == BillingPeriod::of(date))
+    })
+}
+
+#[test]
+fn a_subject_that_has_its_payment_bills_a_member_that_joined_since_in_the_next_period() {
+    let due = DueRental { rental: rental("R", "2026-05-01"), history: History::default() };
+    let fifth = BillingDay::fixed(5).unwrap();
+    let next = |billed, today| next_billing_date(&tenant(), &due, fifth, billed, day(today)).unwrap().to_string();
+    assert_eq!(next(false, "2026-05-05"), "2026-05-05");
+    assert_eq!(next(true, "2026-05-05"), "2026-06-05");
+    assert_eq!(next(true, "2026-05-06"), "2026-06-05");
+    assert_eq!(next(false, "2026-05-06"), "2026-06-05");
 }

@@ -122,7 +122,7 @@ on_both! {
         call(&["group", "update", &id, "--no-rentals"]).expect(0, &["0 of 0 rentals"]);
         call(&["group", "update", "none", "--day", "7"]).expect(2, &["no tenant has group none"]);
         call(&["group", "delete", &id]).expect(0, &["deleted group"]);
-        let log = db.texts("select actor || ' ' || action from audit_log order by 1").await;
+        let log = db.texts("select actor || ' ' || action from audit_log where actor <> 'import' order by 1").await;
         assert_eq!(log, ["cli create", "cli delete", "cli update", "cli update"]);
         assert_verified(&db).await;
     }
