@@ -91,6 +91,7 @@ fn due_subject(group: usize, size: usize, history: &History) -> DueSubject {
         customer: Some(Ok(Customer {
             customer_id: customer_id.clone(),
             billing_email: Some("billing@example.com".into()),
+            recipients: Default::default(),
             tax_treatment: TaxTreatment::Standard,
             payment_terms_days: None,
             locale: None,

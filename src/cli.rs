@@ -10,6 +10,7 @@ mod group;
 mod import;
 mod invoice;
 mod key;
+mod mail;
 mod outbox;
 mod parked;
 mod preview;
@@ -111,9 +112,12 @@ enum Command {
     /// Gaps in the ledger: withheld ones to confirm, any to waive
     #[command(subcommand)]
     Arrears(arrears::ArrearsCommand),
-    /// Invoice mails: waiting, sent, failed, undeliverable
+    /// Invoice mails: waiting, sent, unknown, held, failed, undeliverable
     #[command(subcommand)]
     Outbox(outbox::OutboxCommand),
+    /// Try whether mails go out
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
     /// Invoices: what they say, their PDF and XML, and what e-invoices lack
     #[command(subcommand)]
     Invoice(invoice::InvoiceCommand),
@@ -209,6 +213,7 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Parked(command) => parked::parked(app, command).await,
         Command::Arrears(command) => arrears::arrears(app, command).await,
         Command::Outbox(command) => outbox::outbox(app, command).await,
+        Command::Mail(command) => mail::mail(app, command).await,
         Command::Invoice(command) => invoice::invoice(app, command).await,
         Command::Preview(args) => preview::show(app, args).await,
         Command::Runs(command) => runs::runs(app, command).await,

@@ -12,12 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
+
+use crate::domain::message::WhenUnknown;
 
 /// The commented default, as `billday config default` prints it.
 pub const DEFAULT_TOML: &str = include_str!("../config/default.toml");
@@ -59,6 +62,22 @@ pub struct Mail {
     pub folder: PathBuf,
     pub from: String,
     pub message_id_domain: String,
+    pub host: String,
+    pub port: u16,
+    pub security: MailSecurity,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// The only authority that the mail server's certificate is trusted from.
+    pub ca_file: Option<PathBuf>,
+    /// How this machine introduces itself; without it as the domain of `from`.
+    pub hello_name: Option<String>,
+    pub connections: u32,
+    pub messages_per_connection: u32,
+    /// Mails that one process sends in a minute at most; 0 for any number.
+    pub per_minute: u32,
+    pub when_unknown: WhenUnknown,
+    /// Who gets all mails, on trial.
+    pub redirect_to: Option<String>,
     /// The folder of the operator's own templates; it need not be there.
     pub templates: PathBuf,
 }
@@ -77,23 +96,8 @@ pub struct Run {
 pub struct Daemon {
     /// Called when a day's work is done; often holds a secret.
     pub heartbeat_url: Option<Secret>,
-}
-
-/// A text that only [`reveal`](Self::reveal) tells.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text, for the one who needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
+    /// Who gets the daily summary.
+    pub summary_to: Option<String>,
 }
 
 /// How the HTTP API serves.
@@ -117,13 +121,45 @@ crate::domain::words!(LogFormat { Text = "text", Json = "json" });
 /// Where mails go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MailTransport {
+    /// To a mail server.
+    Smtp,
     /// Each mail becomes a file.
     Folder,
     /// Mails stay waiting.
     None,
 }
 
-crate::domain::words!(MailTransport { Folder = "folder", None = "none" });
+crate::domain::words!(MailTransport { Smtp = "smtp", Folder = "folder", None = "none" });
+
+/// How the line to the mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailSecurity {
+    /// Encrypted after a first exchange in clear, or not used at all.
+    StartTls,
+    /// Encrypted from the first byte.
+    Tls,
+    /// In clear; only to this machine itself.
+    None,
+}
+
+crate::domain::words!(MailSecurity { StartTls = "startTls", Tls = "tls", None = "none" });
+
+/// A text that is never printed; only [`reveal`](Self::reveal) tells it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one who needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
 
 impl Default for Database {
     fn default() -> Self {
@@ -144,6 +180,18 @@ impl Default for Mail {
             folder: "mail".into(),
             from: "invoices@localhost".into(),
             message_id_domain: "billday.invalid".into(),
+            host: "localhost".into(),
+            port: 587,
+            security: MailSecurity::StartTls,
+            user: None,
+            password: None,
+            ca_file: None,
+            hello_name: None,
+            connections: 4,
+            messages_per_connection: 50,
+            per_minute: 0,
+            when_unknown: WhenUnknown::Resend,
+            redirect_to: None,
             templates: "templates".into(),
         }
     }
@@ -247,6 +295,7 @@ impl Config {
         }
         reading.environment(env);
         reading.flags(flags);
+        reading.together();
         if reading.problems.is_empty() { Ok(reading.config) } else { Err(ConfigErrors(reading.problems)) }
     }
 }
@@ -326,21 +375,34 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 14] = [
+const KEYS: [Key; 27] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
     Key { name: "log.level", secret: false, set: |c, v| put(&mut c.log.level, v.level()) },
     Key { name: "mail.transport", secret: false, set: |c, v| put(&mut c.mail.transport, v.word(MailTransport::WORDS, MailTransport::parse)) },
-    Key { name: "mail.folder", secret: false, set: |c, v| put(&mut c.mail.folder, v.path()) },
+    Key { name: "mail.folder", secret: false, set: |c, v| put(&mut c.mail.folder, v.path("the path of a folder")) },
     Key { name: "mail.from", secret: false, set: |c, v| put(&mut c.mail.from, v.address()) },
     Key { name: "mail.messageIdDomain", secret: false, set: |c, v| put(&mut c.mail.message_id_domain, v.domain()) },
-    Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path()) },
+    Key { name: "mail.host", secret: false, set: |c, v| put(&mut c.mail.host, v.host()) },
+    Key { name: "mail.port", secret: false, set: |c, v| put(&mut c.mail.port, v.whole(1, 65_535).map(|port| port as u16)) },
+    Key { name: "mail.security", secret: false, set: |c, v| put(&mut c.mail.security, v.word(MailSecurity::WORDS, MailSecurity::parse)) },
+    Key { name: "mail.user", secret: false, set: |c, v| put(&mut c.mail.user, v.words_alone("the user at the mail server").map(Some)) },
+    Key { name: "mail.password", secret: true, set: |c, v| put(&mut c.mail.password, v.words_alone("the password of mail.user").map(Secret).map(Some)) },
+    Key { name: "mail.caFile", secret: false, set: |c, v| put(&mut c.mail.ca_file, v.path("the path of a PEM file").map(Some)) },
+    Key { name: "mail.helloName", secret: false, set: |c, v| put(&mut c.mail.hello_name, v.domain().map(Some)) },
+    Key { name: "mail.connections", secret: false, set: |c, v| put(&mut c.mail.connections, v.whole(1, 50)) },
+    Key { name: "mail.messagesPerConnection", secret: false, set: |c, v| put(&mut c.mail.messages_per_connection, v.whole(1, 10_000)) },
+    Key { name: "mail.perMinute", secret: false, set: |c, v| put(&mut c.mail.per_minute, v.whole(0, 100_000)) },
+    Key { name: "mail.whenUnknown", secret: false, set: |c, v| put(&mut c.mail.when_unknown, v.word(WhenUnknown::WORDS, WhenUnknown::parse)) },
+    Key { name: "mail.redirectTo", secret: false, set: |c, v| put(&mut c.mail.redirect_to, v.address().map(Some)) },
+    Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path("the path of a folder")) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
     Key { name: "run.shareRentals", secret: false, set: |c, v| put(&mut c.run.share_rentals, v.whole(1, 10_000_000)) },
     Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },
     Key { name: "api.requestsPerMinute", secret: false, set: |c, v| put(&mut c.api.requests_per_minute, v.whole(0, 1_000_000)) },
-    Key { name: "daemon.heartbeatUrl", secret: true, set: |c, v| put(&mut c.daemon.heartbeat_url, v.web_address()) },
+    Key { name: "daemon.heartbeatUrl", secret: true, set: |c, v| put(&mut c.daemon.heartbeat_url, v.web_address().map(Secret).map(Some)) },
+    Key { name: "daemon.summaryTo", secret: false, set: |c, v| put(&mut c.daemon.summary_to, v.address().map(Some)) },
 ];
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
@@ -373,6 +435,8 @@ impl Key {
 struct Reading {
     config: Config,
     problems: Vec<ConfigError>,
+    /// Where each key that was set came from, the strongest last.
+    origins: BTreeMap<&'static str, Origin>,
 }
 
 impl Reading {
@@ -380,7 +444,8 @@ impl Reading {
         self.problems.push(ConfigError { key: key.to_owned(), message: message.into(), origin });
     }
 
-    fn set(&mut self, key: &Key, value: Value<'_>, origin: Origin) {
+    fn set(&mut self, key: &'static Key, value: Value<'_>, origin: Origin) {
+        self.origins.insert(key.name, origin.clone());
         let shown = if key.secret { String::new() } else { value.shown() };
         if let Err(message) = (key.set)(&mut self.config, value) {
             self.problem(key.name, message + &shown, origin);
@@ -427,6 +492,8 @@ impl Reading {
     }
 
     fn environment(&mut self, env: impl IntoIterator<Item = (OsString, OsString)>) {
+        let env: Vec<(OsString, OsString)> = env.into_iter().collect();
+        let credentials = env.iter().find(|(name, _)| name == CREDENTIALS).map(|(_, folder)| PathBuf::from(folder));
         // Sorted, so that the same environment gives the same message.
         let ours: BTreeMap<String, OsString> = env
             .into_iter()
@@ -449,7 +516,12 @@ impl Reading {
                     None => self.problem(key.name, "is not UTF-8", Origin::Variable(name.clone())),
                 },
                 (None, Some(path)) => self.secret_file(key, path, Origin::Variable(file_name.clone())),
-                (None, None) => {}
+                (None, None) => {
+                    let credential = credentials.as_ref().map(|folder| folder.join(key.name));
+                    if let Some(path) = credential.filter(|path| key.secret && path.exists()) {
+                        self.secret_file(key, path.as_os_str(), Origin::Variable(CREDENTIALS.to_owned()));
+                    }
+                }
             }
             if key.secret {
                 known.insert(file_name);
@@ -463,7 +535,7 @@ impl Reading {
         }
     }
 
-    fn secret_file(&mut self, key: &Key, path: &OsStr, origin: Origin) {
+    fn secret_file(&mut self, key: &'static Key, path: &OsStr, origin: Origin) {
         match read_text(Path::new(path)) {
             Ok(text) => {
                 let line = text.strip_suffix('\n').unwrap_or(&text);
@@ -472,6 +544,37 @@ impl Reading {
             Err(error) => {
                 self.problem(key.name, format!("{} cannot be read: {error}", Path::new(path).display()), origin);
             }
+        }
+    }
+
+    /// Finds what is wrong only together; it is told where the key at fault was set.
+    fn together(&mut self) {
+        let mail = self.config.mail.clone();
+        if mail.transport != MailTransport::Smtp {
+            return;
+        }
+        let is_here = mail.host == "localhost" || mail.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        let clear = mail.security == MailSecurity::None;
+        if clear && !is_here {
+            let message = format!(
+                r#""none" would send invoices in clear, which only localhost, 127.0.0.1 and ::1 may get; {:?} needs "startTls" or "tls""#,
+                mail.host
+            );
+            self.problem_of("mail.security", message);
+        }
+        if clear && mail.user.is_some() {
+            self.problem_of("mail.user", r#"needs mail.security "startTls" or "tls": a password never goes in clear"#);
+        }
+        match (&mail.user, &mail.password) {
+            (Some(_), None) => self.problem_of("mail.user", "needs mail.password beside it"),
+            (None, Some(_)) => self.problem_of("mail.password", "needs mail.user beside it"),
+            _ => {}
+        }
+    }
+
+    fn problem_of(&mut self, key: &str, message: impl Into<String>) {
+        if let Some(origin) = self.origins.get(key).cloned() {
+            self.problem(key, message, origin);
         }
     }
 
@@ -491,6 +594,9 @@ impl Reading {
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "BILLDAY_";
+
+/// Names the folder in which systemd puts credentials; a secret's is named by its key, such as `mail.password`.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// What testing aids begin with, such as `BILLDAY_TEST_NOW` and `BILLDAY_TEST_POSTGRES`; they are no settings.
 const TESTING_AIDS: &str = "BILLDAY_TEST_";
@@ -609,15 +715,12 @@ impl<'a> Value<'a> {
             .map(|url| DatabaseUrl(url.to_owned()))
     }
 
-    /// A URL to call, or `none`.
-    fn web_address(self) -> Result<Option<Secret>, String> {
+    fn web_address(self) -> Result<String, String> {
         let fits = |url: &str| {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-            url == "none"
-                || rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()))
+            rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()))
         };
-        let url = self.text("https://HOST/PATH or \"none\"", fits)?;
-        Ok((url != "none").then(|| Secret(url.to_owned())))
+        self.text("a URL like https://example.com/ping", fits).map(str::to_owned)
     }
 
     fn level(self) -> Result<String, String> {
@@ -635,8 +738,8 @@ impl<'a> Value<'a> {
         self.text(should_be, fits).map(str::to_owned)
     }
 
-    fn path(self) -> Result<PathBuf, String> {
-        self.text("the path of a folder", |path| !path.is_empty() && !path.contains('\0')).map(PathBuf::from)
+    fn path(self, should_be: &str) -> Result<PathBuf, String> {
+        self.text(should_be, |path| !path.is_empty() && !path.contains('\0')).map(PathBuf::from)
     }
 
     fn address(self) -> Result<String, String> {
@@ -652,6 +755,15 @@ impl<'a> Value<'a> {
                 })
         };
         self.text("an e-mail address alone, like invoices@example.com", fits).map(str::to_owned)
+    }
+
+    fn host(self) -> Result<String, String> {
+        let fits = |host: &str| host.parse::<IpAddr>().is_ok() || is_domain(host);
+        self.text("the name or the IP address of a machine", fits).map(str::to_owned)
+    }
+
+    fn words_alone(self, should_be: &str) -> Result<String, String> {
+        self.text(should_be, |text| !text.is_empty() && !text.contains(char::is_control)).map(str::to_owned)
     }
 
     fn domain(self) -> Result<String, String> {
@@ -706,6 +818,12 @@ mod tests {
         for (section, table) in DEFAULT_TOML.parse::<toml::Table>().unwrap() {
             names.extend(table.as_table().unwrap().keys().map(|key| format!("{section}.{key}")));
         }
+        // A setting that nothing stands for is written as a comment.
+        let mut section = "";
+        for line in DEFAULT_TOML.lines() {
+            section = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).unwrap_or(section);
+            names.extend(without_default(line).map(|key| format!("{section}.{key}")));
+        }
         names.sort();
         let mut keys: Vec<_> = KEYS.iter().map(|key| key.name).collect();
         keys.sort();
@@ -714,20 +832,31 @@ mod tests {
         // From a start where everything differs, so that a key that sets nothing shows.
         let other = load(
             "database = {url = 'sqlite://x', connections = 9}\nlog = {format = 'json', level = 'off'}\nrun = {batchRentals = 7}\n\
-             mail = {transport = 'none', folder = 'x', from = 'x@y', messageIdDomain = 'x'}\n\
-             api = {behindProxy = true, requestsPerMinute = 7}\ndaemon = {heartbeatUrl = 'http://x'}",
+             mail = {transport = 'none', folder = 'x', from = 'x@y', messageIdDomain = 'x', host = 'x', port = 1, security = 'tls', \
+                 connections = 9, messagesPerConnection = 9, perMinute = 9, whenUnknown = 'hold'}\n\
+             api = {behindProxy = true, requestsPerMinute = 7}",
             &[],
         );
-        let mut reading = Reading { config: other.unwrap(), problems: Vec::new() };
+        let mut reading = Reading { config: other.unwrap(), ..Reading::default() };
         reading.file(Path::new("default.toml"), DEFAULT_TOML);
         assert_eq!((reading.config, reading.problems), (Config::default(), Vec::new()));
+    }
+
+    /// The key of a line such as `#user = "billday"`.
+    fn without_default(line: &str) -> Option<&str> {
+        let (key, _) = line.strip_prefix('#')?.split_once(" = ")?;
+        key.chars().all(|c| c.is_ascii_alphanumeric()).then_some(key)
     }
 
     #[test]
     fn every_default_has_one_line_of_comment() {
         let lines: Vec<&str> = DEFAULT_TOML.lines().collect();
-        for (n, line) in lines.iter().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with('#')) {
-            assert!(lines[n - 1].starts_with("# ") && !lines[n - 2].starts_with('#'), "{line}");
+        for (n, line) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| without_default(line).is_some() || line.contains(" = ") && !line.starts_with('#'))
+        {
+            assert!(lines[n - 1].starts_with("# ") && !lines[n - 2].starts_with("# "), "{line}");
         }
     }
 
@@ -802,7 +931,8 @@ mod tests {
             ("run.batchRentals = '5'", "run.batchRentals: should be a whole number from 1 to 20000, not \"5\""),
             ("database.connections = 1", "database.connections: should be a whole number from 2 to 100, not 1"),
             ("log.format = 'xml'", "log.format: should be \"text\" or \"json\", not \"xml\""),
-            ("mail.transport = 'smtp'", "mail.transport: should be \"folder\" or \"none\", not \"smtp\""),
+            ("mail.transport = 'post'", "mail.transport: should be \"smtp\" or \"folder\" or \"none\", not \"post\""),
+            ("mail.host = 'a b'", "mail.host: should be the name or the IP address of a machine, not \"a b\""),
             ("mail.from = 'x'", "mail.from: should be an e-mail address alone, like invoices@example.com, not \"x\""),
             (
                 "mail.messageIdDomain = 'a b'",
@@ -923,6 +1053,50 @@ mod tests {
         let errors = load("", &[("BILLDAY_DATABASE__URL", "mysql://u:s3cret@h"), ("BILLDAY_DATABASE_URL", "s3cret")])
             .unwrap_err();
         assert!(!format!("{errors}{errors:?}").contains("s3cret"), "{errors}");
+    }
+
+    #[test]
+    fn mail_settings_that_do_not_go_together_are_refused_with_the_reason() {
+        let cases = [
+            (
+                "host = 'mx.example', security = 'none'",
+                "mail.security: \"none\" would send invoices in clear, which only localhost, 127.0.0.1 and ::1 may get; \
+                 \"mx.example\" needs \"startTls\" or \"tls\"",
+            ),
+            (
+                "security = 'none', user = 'u', password = 's3cret'",
+                "mail.user: needs mail.security \"startTls\" or \"tls\": a password never goes in clear",
+            ),
+            ("user = 'u'", "mail.user: needs mail.password beside it"),
+            ("password = 's3cret'", "mail.password: needs mail.user beside it"),
+        ];
+        for (mail, expected) in cases {
+            assert_eq!(
+                problem(&format!("mail = {{transport = 'smtp', {mail}}}"), &[]),
+                format!("billday.toml:1: {expected}")
+            );
+        }
+        for good in ["host = '::1', security = 'none'", "host = 'mx.example', user = 'u', password = 'p'"] {
+            assert!(load(&format!("mail = {{transport = 'smtp', {good}}}"), &[]).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_credential_of_systemd_if_from_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mail.password"), "from a credential\n").unwrap();
+        let credentials = ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap());
+        let password = |env: &[(&str, &str)]| {
+            let config = load("mail.user = 'u'", env).unwrap();
+            assert!(
+                !format!("{config:?}").contains("from a") && !format!("{config:?}").contains("from h"),
+                "{config:?}"
+            );
+            config.mail.password.map(|password| password.reveal().to_owned())
+        };
+        assert_eq!(password(&[credentials]).as_deref(), Some("from a credential"));
+        assert_eq!(password(&[credentials, ("BILLDAY_MAIL__PASSWORD", "from here")]).as_deref(), Some("from here"));
+        assert_eq!(password(&[("CREDENTIALS_DIRECTORY", "/nonexistent")]), None);
     }
 
     #[test]

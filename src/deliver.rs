@@ -1,39 +1,64 @@
 //! Sending the mails that wait: claim, render, send, settle, until nothing is due.
 //!
 //! A claim is committed before anything is sent, and no transaction is open while something is: a crash at any point loses no
-//! mail. What was claimed is taken up again when its lease has run out, and is sent with the same bytes under the same name.
+//! mail. Of what was claimed and not settled when its lease ran out nobody knows whether it was sent: a file is written again,
+//! with the same bytes under the same name; a mail to a server is in doubt (see `domain::message`).
 
+mod compose;
+mod folder;
+mod smtp;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::{Clock, micros};
-use crate::domain::document::InvoiceDocument;
-use crate::domain::message::{Attempt, MailState, Settled, message_id};
-use crate::domain::payment::PaymentStatus;
+use crate::domain::message::{Attempt, CHANCES, MailState, Patience, RenderedMail, Settled, WhenUnknown};
 use crate::domain::report::Delivery;
-use crate::mail::{
-    Attached, Envelope, FolderTransport, MailError, Outgoing, build_message, check_address, file_name, safe_for_files,
-};
-use crate::render::email::{Annex, MailFault, MailTemplates};
-use crate::render::invoice::{InvoiceRenderer, RenderedInvoice};
-use crate::store::outbox::ClaimedMail;
+use crate::mail::smtp::{SmtpServer, SmtpSettings};
+use crate::mail::{Envelope, FolderTransport, MailError, Outgoing, build_message, check_address};
+use crate::store::outbox::{ClaimedMail, Expired};
 use crate::store::{Result as StoreResult, Store, StoreError};
+
+use compose::Waiting;
 
 /// How mails go out.
 #[derive(Debug, Clone)]
 pub struct DeliverySettings {
-    /// Where mails are written as files; without it they stay in the outbox.
-    pub folder: Option<PathBuf>,
+    pub route: Route,
     /// The address that mails come from.
     pub from: String,
     /// The right side of each Message-ID.
     pub message_id_domain: String,
     /// The operator's own templates; without it, or if it is not there, the built-in ones are used.
     pub templates: Option<PathBuf>,
+    /// Who gets all mails instead of those they are for, on trial.
+    pub redirect_to: Option<String>,
+    pub when_unknown: WhenUnknown,
+    /// Gives a random number below [`CHANCES`].
+    pub chance: fn() -> u32,
+}
+
+/// Where mails go.
+#[derive(Debug, Clone)]
+pub enum Route {
+    /// They stay in the outbox.
+    Nowhere,
+    /// Each becomes a file in this folder.
+    Folder(PathBuf),
+    Smtp {
+        server: SmtpSettings,
+        /// How many are sent at a time.
+        connections: u32,
+        /// How many this process sends in a minute at most; 0 for any number.
+        per_minute: u32,
+    },
 }
 
 /// What one delivery did.
@@ -50,14 +75,8 @@ pub struct DeliveryReport {
 /// Hears of the report after each batch.
 pub type Progress<'a> = &'a mut (dyn FnMut(&DeliveryReport) + Send);
 
-/// Mails claimed at a time: few enough to be sent well within the lease, enough to make the cost of a transaction small.
-const BATCH_SIZE: i64 = 100;
-
-/// How long a claim keeps others away.
-const LEASE: TimeDelta = TimeDelta::minutes(15);
-
-/// A larger invoice does not go with its mail, because many mail servers would refuse it: 5 MB, about 3,000 pages.
-const ANNEX_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// How long a claim keeps others away: longer than a conversation with the slowest server, and some minutes before it.
+pub const LEASE: TimeDelta = TimeDelta::minutes(20);
 
 /// How often settling is tried again: it is all that stands between a mail that was sent and one that is sent twice.
 const SETTLE_TRIES: u32 = 4;
@@ -71,59 +90,115 @@ pub async fn deliver(
     clock: &dyn Clock,
     progress: Progress<'_>,
 ) -> anyhow::Result<DeliveryReport> {
-    let mut report = DeliveryReport::default();
-    let Some(folder) = &settings.folder else { return Ok(report) };
-    let sender = Arc::new(Sender::new(settings, FolderTransport::new(folder))?);
-    while report.stopped.is_none() && deliver_batch(store, &sender, clock, &mut report).await? {
-        progress(&report);
-    }
-    Ok(report)
+    // Its sender is kept until the end: nobody stops this one.
+    let (_never, stop) = watch::channel(false);
+    deliver_until(store, settings, clock, progress, stop).await
 }
 
-/// Like a server that is down: nothing can go out, no mail is to blame, and all of them wait until it is mended.
-fn template_fault(why: &str) -> String {
-    format!("a template of mails does not work: {why}")
-}
-
-/// Sends one batch; `false` if nothing was due.
-async fn deliver_batch(
+/// The same until `stop` is true: then no more mails are taken up, and those in flight end.
+pub async fn deliver_until(
     store: &Store,
-    sender: &Arc<Sender>,
+    settings: &DeliverySettings,
     clock: &dyn Clock,
-    report: &mut DeliveryReport,
-) -> anyhow::Result<bool> {
-    let (now, lease_until) = (micros(clock.now()), micros(clock.now() + LEASE));
-    let claim = store.with_tx(move |tx| Box::pin(tx.claim_mails(BATCH_SIZE, now, lease_until)));
-    let claimed = claim.await.context("cannot take mails from the outbox")?;
-    if claimed.is_empty() {
-        return Ok(false);
+    progress: Progress<'_>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<DeliveryReport> {
+    settings.check()?;
+    let pass = Pass { store, settings, clock, stop };
+    match &settings.route {
+        Route::Nowhere => Ok(DeliveryReport::default()),
+        Route::Folder(folder) => folder::deliver(&pass, folder, progress).await,
+        Route::Smtp { server, connections, per_minute } => {
+            smtp::deliver(&pass, server, *connections, *per_minute, progress).await
+        }
     }
-    let mut snapshot = store.read().await?;
-    let keys: Vec<(&str, &str)> = claimed.iter().map(|mail| (&*mail.tenant_id, &*mail.payment_id)).collect();
-    let contents = snapshot.invoice_documents(&keys).await.context("cannot read what mails are to say")?;
-    snapshot.end().await;
-
-    let batch: Vec<_> = claimed.into_iter().zip(contents).collect();
-    let sender = Arc::clone(sender);
-    let sent = tokio::task::spawn_blocking(move || sender.send_batch(batch)).await.context("cannot send mails")?;
-
-    let mut settled = Vec::with_capacity(sent.attempts.len());
-    for (mail, attempt) in sent.attempts {
-        let row = attempt.settle(mail.attempts)?;
-        settled.push((mail, row));
-    }
-    let count = settled.len();
-    let states = settle(store, settled, micros(clock.now())).await?;
-    report.taken_over += (count - states.len()) as u64;
-    for state in states {
-        report.counts.add(state, 1);
-    }
-    report.stopped = sent.stopped;
-    Ok(true)
 }
 
-/// Writes down what became of a batch, again if the database did not take it or did not answer: the fence makes that safe.
-async fn settle(store: &Store, settled: Vec<(ClaimedMail, Settled)>, now: i64) -> anyhow::Result<Vec<MailState>> {
+/// A number for [`DeliverySettings::chance`].
+pub fn random_chance() -> u32 {
+    // The lower half of such an id is random.
+    (uuid::Uuid::now_v7().as_u128() % u128::from(CHANCES)) as u32
+}
+
+impl DeliverySettings {
+    fn check(&self) -> anyhow::Result<()> {
+        if let Err(reason) = check_address(&self.from) {
+            bail!("the address {:?}, from which mails are to come, {reason}", self.from);
+        }
+        if let Err(reason) = check_address(&format!("id@{}", self.message_id_domain)) {
+            bail!("a Message-ID that ends in {:?} {reason}", self.message_id_domain);
+        }
+        if let Some(Err(reason)) = self.redirect_to.as_deref().map(check_address) {
+            bail!("the address {:?}, to which all mails are to go, {reason}", self.redirect_to);
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { when_unknown: self.when_unknown, chance: (self.chance)() }
+    }
+}
+
+/// One delivery with what it works on.
+struct Pass<'a> {
+    store: &'a Store,
+    settings: &'a DeliverySettings,
+    clock: &'a dyn Clock,
+    stop: watch::Receiver<bool>,
+}
+
+impl Pass<'_> {
+    /// Takes up to `limit` mails that are due, and reads what they are to say.
+    async fn claim(&self, limit: i64, expired: Expired) -> anyhow::Result<Vec<Waiting>> {
+        if *self.stop.borrow() {
+            return Ok(Vec::new());
+        }
+        let (now, lease_until) = (micros(self.clock.now()), micros(self.clock.now() + LEASE));
+        let claim = self.store.with_tx(move |tx| Box::pin(tx.claim_mails(limit, now, lease_until, expired)));
+        let claimed = claim.await.context("cannot take mails from the outbox")?;
+        if claimed.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Several mails of one payment say the same.
+        let keys: BTreeSet<(&str, &str)> = claimed.iter().map(|mail| (&*mail.tenant_id, &*mail.payment_id)).collect();
+        let keys: Vec<(&str, &str)> = keys.into_iter().collect();
+        let mut snapshot = self.store.read().await?;
+        let recipients = snapshot.list_recipients(&keys).await?;
+        let contents = snapshot.invoice_documents(&keys).await.context("cannot read what mails are to say")?;
+        snapshot.end().await;
+        let contents = keys.iter().map(|(tenant, payment)| (tenant.to_string(), payment.to_string())).zip(contents);
+        let contents: HashMap<_, _> = contents.collect();
+        let waiting = claimed.into_iter().map(|mail| {
+            let key = (mail.tenant_id.clone(), mail.payment_id.clone());
+            let content = contents.get(&key).cloned().unwrap_or_else(|| Err("it belongs to no payment".to_owned()));
+            Waiting { recipients: recipients.get(&key).cloned().unwrap_or_default(), content, mail }
+        });
+        Ok(waiting.collect())
+    }
+
+    /// Writes down what became of mails, and counts it.
+    async fn settle(&self, attempts: Vec<(ClaimedMail, Attempt)>, report: &mut DeliveryReport) -> anyhow::Result<()> {
+        let mut settled = Vec::with_capacity(attempts.len());
+        for (mail, attempt) in attempts {
+            let row = attempt.settle(mail.tried(), self.settings.patience())?;
+            settled.push((mail, row));
+        }
+        let count = settled.len();
+        let states = write_settled(self.store, settled, micros(self.clock.now())).await?;
+        report.taken_over += (count - states.len()) as u64;
+        for state in states {
+            report.counts.add(state, 1);
+        }
+        Ok(())
+    }
+}
+
+/// Writes down what became of mails, again if the database did not take it or did not answer: the fence makes that safe.
+async fn write_settled(
+    store: &Store,
+    settled: Vec<(ClaimedMail, Settled)>,
+    now: i64,
+) -> anyhow::Result<Vec<MailState>> {
     let settled = Arc::new(settled);
     let mut tries = 1;
     loop {
@@ -142,126 +217,74 @@ async fn settle(store: &Store, settled: Vec<(ClaimedMail, Settled)>, now: i64) -
     }
 }
 
-/// What is needed to send a mail, opened once for a delivery.
-struct Sender {
-    templates: MailTemplates,
-    /// Why nothing may go out: a template of the operator's does not work.
-    templates_fault: Option<String>,
-    /// Used by one batch at a time.
-    renderer: Mutex<InvoiceRenderer>,
-    transport: FolderTransport,
-    from: String,
-    message_id_domain: String,
-}
-
-/// A batch after it was sent, as far as it went.
-struct SentBatch {
-    attempts: Vec<(ClaimedMail, Attempt)>,
-    stopped: Option<String>,
-}
-
-impl Sender {
-    fn new(settings: &DeliverySettings, transport: FolderTransport) -> anyhow::Result<Self> {
-        if let Err(reason) = check_address(&settings.from) {
-            bail!("the address {:?}, from which mails are to come, {reason}", settings.from);
-        }
-        if let Err(reason) = check_address(&format!("id@{}", settings.message_id_domain)) {
-            bail!("a Message-ID that ends in {:?} {reason}", settings.message_id_domain);
-        }
-        let own = settings.templates.as_deref().map(MailTemplates::with_own).transpose();
-        let (own, templates_fault) = match own {
-            Ok(own) => (own, None),
-            Err(why) => (None, Some(template_fault(&why))),
-        };
-        let templates = own.map_or_else(MailTemplates::new, Ok).context("cannot read the templates of mails")?;
-        Ok(Self {
-            templates,
-            templates_fault,
-            renderer: Mutex::new(InvoiceRenderer::new().context("cannot read the fonts of invoices")?),
-            transport,
-            from: settings.from.clone(),
-            message_id_domain: settings.message_id_domain.clone(),
-        })
-    }
-
-    /// Sends mail by mail; once the transport fails, the rest is released untried.
-    fn send_batch(&self, batch: Vec<(ClaimedMail, Result<InvoiceDocument, String>)>) -> SentBatch {
-        let closed = || self.transport.prepare().err().map(|error| error.to_string());
-        let mut stopped = self.templates_fault.clone().or_else(closed);
-        let mut attempts = Vec::with_capacity(batch.len());
-        for (mail, content) in batch {
-            let attempt = match (&stopped, &mail.recipient) {
-                (Some(reason), _) => Attempt::Released(String::clone(reason)),
-                (None, None) => Attempt::NoRecipient,
-                (None, Some(recipient)) => {
-                    match content.map_err(MailError::Refused).and_then(|content| self.send(&mail, recipient, &content))
-                    {
-                        Ok(()) => Attempt::Accepted,
-                        Err(MailError::Refused(reason)) => Attempt::Refused(reason),
-                        Err(MailError::Deferred(reason)) => Attempt::Deferred(reason),
-                        Err(MailError::Transport(reason)) => Attempt::Released(stopped.insert(reason).clone()),
-                    }
-                }
-            };
-            attempts.push((mail, attempt));
-        }
-        if let Err(error) = self.transport.flush() {
-            // What was written may not last: all of it is to be written again.
-            let reason = stopped.get_or_insert_with(|| error.to_string()).clone();
-            for (_, attempt) in attempts.iter_mut().filter(|(_, attempt)| *attempt == Attempt::Accepted) {
-                *attempt = Attempt::Released(reason.clone());
-            }
-        }
-        SentBatch { attempts, stopped }
-    }
-
-    fn send(&self, mail: &ClaimedMail, recipient: &str, content: &InvoiceDocument) -> Result<(), MailError> {
-        if content.status == PaymentStatus::Cancelled {
-            return Err(MailError::Refused("the payment was cancelled before its invoice was sent".into()));
-        }
-        let refused = |error: anyhow::Error| MailError::Refused(format!("{error:#}"));
-        let invoice = self.renderer.lock().unwrap_or_else(PoisonError::into_inner).render(content).map_err(refused)?;
-        let xml = invoice.xml_beside();
-        let annex = match xml {
-            _ if invoice.pdf.len() + xml.map_or(0, <[u8]>::len) > ANNEX_BYTES_MAX => Annex::TooLarge,
-            Some(_) => Annex::AttachedWithXml,
-            None => Annex::Attached,
-        };
-        let rendered = self.templates.render(content, annex).map_err(|fault| match fault {
-            MailFault::Template(why) => MailError::Transport(template_fault(&why)),
-            MailFault::Mail(why) => MailError::Refused(why),
-        })?;
-        let date = crate::clock::instant(mail.created_at)
-            .ok_or_else(|| MailError::Refused(format!("the mail has no usable creation time: {}", mail.created_at)))?;
-        // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
-        let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
-        let name = file_name(&content.invoice_number, &mail.payment_id);
-        let attached = if annex == Annex::TooLarge { Vec::new() } else { files(&content.invoice_number, &invoice) };
-        let bytes = build_message(
-            &rendered,
-            attached,
-            &Envelope {
-                from: &self.from,
-                from_name: &content.seller.name,
-                reply_to,
-                to: recipient,
-                message_id: &message_id(&mail.tenant_id, &mail.payment_id, &self.message_id_domain),
-                date,
-            },
-        )?;
-        self.transport.send(&Outgoing { from: &self.from, to: recipient, name: &name, bytes: &bytes })
+/// What a transport's answer means for the mail.
+fn attempt(sent: Result<(), MailError>) -> Attempt {
+    match sent {
+        Ok(()) => Attempt::Accepted,
+        Err(MailError::Refused(reason)) => Attempt::Refused(reason),
+        Err(MailError::Deferred(reason) | MailError::Broken(reason)) => Attempt::Deferred(reason),
+        Err(MailError::Unknown(reason)) => Attempt::Doubted(reason),
+        Err(MailError::Late(reason) | MailError::Transport(reason)) => Attempt::Released(reason),
     }
 }
 
-/// An invoice's files under its number.
-fn files(invoice_number: &str, invoice: &RenderedInvoice) -> Vec<Attached> {
-    let name = safe_for_files(invoice_number);
-    let file = |ending: &str, content_type, bytes: &[u8]| Attached {
-        file_name: format!("{name}.{ending}"),
-        content_type,
-        bytes: bytes.to_vec(),
+/// Sends a small mail to one address, outside of the outbox; tells what was said on the way, and whether it went out.
+pub async fn send_trial(
+    settings: &DeliverySettings,
+    address: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<(Vec<String>, Result<(), MailError>)> {
+    let words = RenderedMail {
+        subject: "billday can send mails".to_owned(),
+        text: "This mail was sent by `billday mail test`. No invoice belongs to it.\n".to_owned(),
+        html: "<p>This mail was sent by <code>billday mail test</code>. No invoice belongs to it.</p>\n".to_owned(),
     };
-    let pdf = file("pdf", "application/pdf", &invoice.pdf);
-    let xml = invoice.xml_beside().map(|xml| file("xml", "application/xml", xml));
-    [pdf].into_iter().chain(xml).collect()
+    send_words(settings, address, "test", &words, now).await
+}
+
+/// Sends a mail to the operator, outside of the outbox: it is tried once. Its kind names the file, where mails become files.
+pub async fn send_words(
+    settings: &DeliverySettings,
+    address: &str,
+    kind: &str,
+    words: &RenderedMail,
+    now: DateTime<Utc>,
+) -> anyhow::Result<(Vec<String>, Result<(), MailError>)> {
+    settings.check()?;
+    if let Err(reason) = check_address(address) {
+        bail!("the address {address:?} {reason}");
+    }
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    let envelope = Envelope {
+        from: &settings.from,
+        from_name: "billday",
+        reply_to: None,
+        to: &[address.to_owned()],
+        copies: &[],
+        recipient: address,
+        redirect_to: settings.redirect_to.as_deref(),
+        message_id: &format!("<{id}.{kind}@{}>", settings.message_id_domain),
+        date: now,
+    };
+    let bytes = build_message(words, Vec::new(), &envelope)?;
+    let to = settings.redirect_to.as_deref().unwrap_or(address);
+    let mail = Outgoing { from: &settings.from, to, name: kind, bytes: &bytes };
+    match &settings.route {
+        Route::Nowhere => bail!("mail.transport is \"none\": no mail goes anywhere"),
+        Route::Folder(folder) => {
+            let transport = FolderTransport::new(folder);
+            let sent = transport.prepare().and_then(|()| transport.send(&mail)).and_then(|()| transport.flush());
+            Ok((vec![format!("written as a file to {}", folder.display())], sent))
+        }
+        Route::Smtp { server, .. } => {
+            let mut conversation = match SmtpServer::new(server.clone()) {
+                Ok(server) => Arc::new(server).conversation().noted(),
+                Err(error) => return Ok((Vec::new(), Err(error))),
+            };
+            let sent = conversation.send(&mail, Instant::now() + LEASE.to_std()?).await;
+            let steps = conversation.steps().to_vec();
+            conversation.end().await;
+            Ok((steps, sent))
+        }
+    }
 }

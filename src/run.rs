@@ -504,9 +504,9 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             self.hasher.add(tenant_id, payment);
             self.own_hasher.add(tenant_id, payment);
             self.report.plain.count(payment);
-            match payment.mail {
+            match &payment.mail {
                 MailPlan::None => {}
-                MailPlan::To(_) => self.report.delivery.waiting += 1,
+                MailPlan::To(recipients) => self.report.delivery.waiting += recipients.count() as u64,
                 MailPlan::Undeliverable => self.report.delivery.undeliverable += 1,
             }
             self.spool.push_with(|| {

@@ -28,4 +28,4 @@ create table daemon_state (
 ) strict;
 
 -- Mails that wait for a person, which a monitor counts.
-create index outbox_stuck on outbox (state) where state not in ('pending', 'sending', 'sent');
+create index outbox_stuck on outbox (state) where state not in ('pending', 'sending', 'unknown', 'sent');

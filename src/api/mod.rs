@@ -6,7 +6,7 @@
 //!                                                       changes go through `change`, once ◄────┘
 //! ```
 //!
-//! [`ROUTES`] is the whole API on one screen; the OpenAPI document and the page at `/docs` are made from it.
+//! `ROUTES` is the whole API on one screen; the OpenAPI document and the page at `/docs` are made from it.
 
 mod audit_log;
 mod auth;

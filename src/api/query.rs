@@ -24,12 +24,12 @@ const CHECK_LENGTH: usize = 12;
 
 /// The parameters that every list has.
 pub(super) const LIMIT: Parameter = Parameter::new("limit", "How many to send, 1 to 100; 50 if it is absent.");
-pub(super) const START_AFTER: Parameter = Parameter::new("startAfter", "The `nextCursor` of the page before.");
-pub(super) const SORT_BY: Parameter =
-    Parameter::new("sortBy", "What to order by.").words(&["createdAt", "updatedAt"]).extension();
-pub(super) const SORT_DIR: Parameter = Parameter::new("sortDir", "The direction of the order; `desc` if it is absent.")
-    .words(&["asc", "desc"])
+pub(super) const START_AFTER: Parameter = Parameter::new("startAfter", "The nextCursor of the page before.");
+pub(super) const SORT_BY: Parameter = Parameter::new("sortBy", "What to order by; createdAt if it is absent.")
+    .words(&["createdAt", "updatedAt"])
     .extension();
+pub(super) const SORT_DIR: Parameter =
+    Parameter::new("sortDir", "The direction of the order; desc if it is absent.").words(&["asc", "desc"]).extension();
 
 /// The known parameters of one request, and what is wrong with them.
 pub(super) struct Query {

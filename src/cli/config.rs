@@ -12,7 +12,7 @@ use super::{App, Exit, Wrong, words};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Read the configuration, reach the database and the mail folder, try the templates, and say what is wrong
+    /// Read the configuration, reach the database and the mail server or folder, try the templates, and say what is wrong
     Check,
     /// Print the commented default
     Default,
@@ -56,7 +56,11 @@ async fn check(app: &App) -> anyhow::Result<()> {
             println!("database: none yet at {}; the first import creates it", app.config.database_url_for_people());
         }
     }
+    if let Some(other) = &app.config.mail.redirect_to {
+        println!("mail: on trial: all of it goes to {other}");
+    }
     match app.config.mail.transport {
+        MailTransport::Smtp => super::mail::greet(&app.config.mail).await?,
         MailTransport::None => println!("mail: none is sent; invoices stay in the outbox"),
         MailTransport::Folder => {
             let folder = &app.config.mail.folder;

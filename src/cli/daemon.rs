@@ -16,7 +16,7 @@ use crate::schedule::notify::Notifier;
 use crate::schedule::{Daemon, DaemonSettings};
 use crate::store::{Store, is_away};
 
-use super::outbox::delivery_settings;
+use super::mail::delivery_settings;
 use super::serve::{listen, settings};
 use super::{App, Exit, load_config};
 
@@ -74,6 +74,7 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
             share_rentals: i64::from(app.config.run.share_rentals),
             name: format!("daemon:{}:{}", host(), std::process::id()),
             heartbeat_url: app.config.daemon.heartbeat_url.as_ref().map(|url| url.reveal().to_owned()),
+            summary_to: app.config.daemon.summary_to.clone(),
             accept_clock: args.accept_clock,
         },
         delivery,

@@ -8,6 +8,7 @@ use chrono::{Months, NaiveDate};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::domain::message::Recipients;
 use crate::domain::money::format_percent;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Outcome, Parked, SkipCode};
@@ -201,9 +202,10 @@ fn print_table(tenant: &Tenant, run_date: NaiveDate, payment: &Payment) -> anyho
     let amount = |minor| payment.currency.format(minor);
     let mut out = std::io::stdout();
     let mail = match &payment.mail {
-        MailPlan::To(address) => address.as_str(),
-        MailPlan::Undeliverable => "nobody: the customer has no address for it",
-        MailPlan::None => "nobody: there is nothing to pay",
+        MailPlan::To(Recipients { to, copies }) if copies.is_empty() => to.join(", "),
+        MailPlan::To(Recipients { to, copies }) => format!("{}, with a copy to {}", to.join(", "), copies.join(", ")),
+        MailPlan::Undeliverable => "nobody: the customer has no address for it".to_owned(),
+        MailPlan::None => "nobody: there is nothing to pay".to_owned(),
     };
     let facts = [
         ("tenant", tenant.tenant_id.clone()),
@@ -213,7 +215,7 @@ fn print_table(tenant: &Tenant, run_date: NaiveDate, payment: &Payment) -> anyho
         ("period", payment.billing_period.to_string()),
         ("issued", payment.issue_date.to_string()),
         ("due", payment.due_date.to_string()),
-        ("mailed to", mail.to_owned()),
+        ("mailed to", mail),
         ("e-invoice", e_invoice(payment)),
     ];
     let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();

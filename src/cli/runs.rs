@@ -121,6 +121,9 @@ async fn show(session: &mut Session, id: &str, format: ReportFormat, now: i64) -
             state(run, now)
         );
     }
+    if let Some(pause) = session.find_pause().await? {
+        eprintln!("{}", super::outbox::paused(&pause));
+    }
     let (report, mut spools) = read_report(session, &runs, format).await?;
     let mut out = std::io::stdout();
     let mut writer = ReportWriter::new(format, &mut out);

@@ -1,6 +1,7 @@
 //! Who pays.
 
 use super::e_invoice::EInvoice;
+use super::message::RecipientLists;
 use super::tax::TaxTreatment;
 
 /// A tenant's customer, as far as billing needs it; the full record stays in the store.
@@ -9,6 +10,8 @@ pub struct Customer {
     pub customer_id: String,
     /// Where invoices go; without it the payment stands and its mail is undeliverable (rule 25).
     pub billing_email: Option<String>,
+    /// Who gets invoices instead, or a copy: as the subject's group says, else the customer.
+    pub recipients: RecipientLists,
     pub tax_treatment: TaxTreatment,
     /// The customer's own terms, else the tenant's hold.
     pub payment_terms_days: Option<u32>,

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::calendar::BillingPeriod;
 use super::e_invoice::EInvoice;
+use super::message::Recipients;
 use super::money::Currency;
 use super::tax::TaxTreatment;
 
@@ -111,7 +112,8 @@ pub enum MailPlan {
     None,
     /// There is nobody to send it to, until someone mends that.
     Undeliverable,
-    To(String),
+    /// At least one.
+    To(Recipients),
 }
 
 /// Where a payment stands (rule 21).

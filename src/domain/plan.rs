@@ -470,10 +470,10 @@ fn payment(
         seller_party: tenant.party_id.clone(),
         buyer_party: customer.party_id.clone(),
         locale: customer.locale.clone().unwrap_or_else(|| tenant.locale.clone()),
-        mail: match &customer.billing_email {
+        mail: match customer.recipients.recipients(customer.billing_email.as_deref()) {
             _ if free => MailPlan::None,
-            Some(address) => MailPlan::To(address.clone()),
-            None => MailPlan::Undeliverable,
+            recipients if recipients.to.is_empty() => MailPlan::Undeliverable,
+            recipients => MailPlan::To(recipients),
         },
         e_invoice: customer.e_invoice,
         e_invoice_lacks,

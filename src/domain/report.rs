@@ -120,7 +120,7 @@ impl Tally {
     }
 }
 
-/// How many mails of this run stand where.
+/// How many mails of this run stand where; one that goes to several recipients counts once for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Delivery {
     pub waiting: u64,
@@ -141,12 +141,13 @@ impl TenantReport {
 }
 
 impl Delivery {
-    /// Counts mails of one state; those that are just being sent still wait.
+    /// Counts mails of one state. Those that are just being sent, or are to be sent once more because nobody knows whether they
+    /// arrived, still wait; those that are held for a person have failed, as far as the program goes.
     pub fn add(&mut self, state: MailState, count: u64) {
         let counted = match state {
-            MailState::Pending | MailState::Sending => &mut self.waiting,
+            MailState::Pending | MailState::Sending | MailState::Unknown => &mut self.waiting,
             MailState::Sent => &mut self.sent,
-            MailState::Failed => &mut self.failed,
+            MailState::Held | MailState::Failed => &mut self.failed,
             MailState::Undeliverable => &mut self.undeliverable,
         };
         *counted += count;

@@ -10,9 +10,12 @@ use chrono_tz::Tz;
 use crate::domain::Currency;
 use crate::domain::calendar::{BillingPeriod, parse_date, parse_instant, parse_local_date};
 use crate::domain::money::{AMOUNT_MAJOR_MAX, NumberError, parse_scaled};
-
 use crate::input::value::{Object, Value, get, meant, short};
 use crate::input::{EMAIL_MAX, ID_MAX, NOTES_MAX, TEXT_MAX, text_fault};
+use crate::mail::check_address;
+
+/// Most recipients, or copies, of an invoice.
+const ADDRESSES_MAX: usize = 20;
 
 /// One fault of a record: its field, and what is wrong and would be right.
 #[derive(Debug, PartialEq)]
@@ -292,32 +295,50 @@ impl<'a> Fields<'a> {
 
     /// A list of ids, each once, in order; a CSV cell separates them by `;`. `None` if it is absent or null.
     pub(super) fn ids(&mut self, name: &str) -> Option<Vec<String>> {
-        let texts: Vec<&str> = match self.value(name)? {
-            Value::Cell(text) => text.split(';').map(str::trim).filter(|id| !id.is_empty()).collect(),
+        let mut ids = Vec::new();
+        for (at, text) in self.list(name, "id")?.into_iter().enumerate() {
+            ids.extend(self.checked_text(&format!("{name}.{at}"), text, ID_MAX, false));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Some(ids)
+    }
+
+    /// A list of addresses that mails go to, as JSON in its own order. `None` if it is absent or null.
+    pub(super) fn addresses(&mut self, name: &str) -> Option<String> {
+        let list = self.list(name, "e-mail address")?;
+        if list.len() > ADDRESSES_MAX {
+            self.fault(name, format!("has {} addresses: the most is {ADDRESSES_MAX}", list.len()));
+        }
+        for (at, address) in list.iter().enumerate() {
+            if let Err(reason) = check_address(address) {
+                self.fault(&format!("{name}.{at}"), format!("'{}' {reason}", short(address)));
+            }
+        }
+        Some(serde_json::Value::from(list).to_string())
+    }
+
+    /// The texts of a list; a CSV cell separates them by `;`.
+    fn list(&mut self, name: &str, item: &str) -> Option<Vec<&'a str>> {
+        match self.value(name)? {
+            Value::Cell(text) => Some(text.split(';').map(str::trim).filter(|text| !text.is_empty()).collect()),
             Value::List(list) => {
                 let mut texts = Vec::with_capacity(list.len());
                 for (at, value) in list.iter().enumerate() {
                     match value {
                         Value::Text(text) if !text.is_empty() => texts.push(text.as_str()),
                         other => {
-                            self.fault(&format!("{name}.{at}"), format!("is {}: expected an id", other.describe()));
+                            self.fault(&format!("{name}.{at}"), format!("is {}: expected an {item}", other.describe()));
                         }
                     }
                 }
-                texts
+                Some(texts)
             }
             other => {
-                self.fault(name, format!("is {}: expected a list of ids", other.describe()));
-                return None;
+                self.fault(name, format!("is {}: expected a list, each an {item}", other.describe()));
+                None
             }
-        };
-        let mut ids: Vec<String> = Vec::with_capacity(texts.len());
-        for (at, text) in texts.into_iter().enumerate() {
-            ids.extend(self.checked_text(&format!("{name}.{at}"), text, ID_MAX, false));
         }
-        ids.sort_unstable();
-        ids.dedup();
-        Some(ids)
     }
 
     /// An address, as canonical JSON; a plain text stays one.

@@ -229,6 +229,8 @@ fn run_at(fields: &mut Fields<'_>) -> String {
     text
 }
 
+/// An empty list: an invoice always has somebody to go to, so it is as good as absent; for copies it means that there are none.
+const NOBODY: &str = "[]";
 fn accent_color(fields: &mut Fields<'_>) -> Option<String> {
     let text = fields.text("accentColor")?;
     let colour = Colour::parse(&text);
@@ -260,6 +262,8 @@ fn customer_content(fields: &mut Fields<'_>) -> CustomerContent {
         customer_type: fields.word("customerType", CustomerType::WORDS).unwrap_or_else(|| by_name.as_str().to_owned()),
         status: fields.word("status", CustomerStatus::WORDS),
         billing_email: fields.email("billingEmail").or_else(|| email.clone()),
+        invoice_recipients: fields.addresses("invoiceRecipients").filter(|list| list != NOBODY),
+        invoice_cc: fields.addresses("invoiceCc"),
         company,
         first_name,
         last_name,
@@ -373,6 +377,8 @@ fn group_content(fields: &mut Fields<'_>) -> GroupContent {
         customer_id: fields.required_id("customerId"),
         group_name: group_name(fields),
         billing_day: fields.required("billingDay", billing_day),
+        invoice_recipients: fields.addresses("invoiceRecipients").filter(|list| list != NOBODY),
+        invoice_cc: fields.addresses("invoiceCc"),
         status: fields.word("status", GroupStatus::WORDS),
         notes: fields.notes("notes"),
         members: fields.ids("rentalIds").map_or(Claim::Unsaid, Claim::Said),

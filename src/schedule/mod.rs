@@ -14,17 +14,19 @@
 
 mod heartbeat;
 pub mod notify;
+mod summary;
 mod tick;
 mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{Days, NaiveTime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::clock::Clock;
-use crate::deliver::{DeliverySettings, deliver};
+use crate::clock::{Clock, micros};
+use crate::deliver::{DeliverySettings, Route, deliver_until, send_words};
 use crate::monitor::{Monitor, Part};
 use crate::run::Worker;
 use crate::store::Store;
@@ -46,6 +48,8 @@ pub struct DaemonSettings {
     pub name: String,
     /// Called when all of a day's work is done.
     pub heartbeat_url: Option<String>,
+    /// Who gets the daily summary.
+    pub summary_to: Option<String>,
     /// The clock is right, whatever was noted in the database.
     pub accept_clock: bool,
 }
@@ -70,8 +74,11 @@ const PAUSES: [Duration; 4] =
 const MAIL_EVERY: Duration = Duration::from_secs(30);
 /// How long a stop waits for what is at work. It takes as long only if the database has gone away.
 const STOP_MAX: Duration = Duration::from_secs(20);
-/// How long a stop waits for the mails in flight. What is cut off is taken up again when its lease has run out.
-const MAIL_STOP: Duration = Duration::from_secs(4);
+/// How long a stop waits for the mails in flight: a mail server may take ten minutes for its last word, and without that nobody
+/// knows whether it took the mail.
+const MAIL_STOP: Duration = Duration::from_secs(11 * 60);
+/// When the summary of a day is due, in UTC.
+const SUMMARY_AT: NaiveTime = NaiveTime::from_hms_opt(8, 0, 0).expect("a time");
 
 impl Daemon {
     /// Works until it is told to stop, and ends what it is at.
@@ -84,12 +91,12 @@ impl Daemon {
             stop: self.stop,
             mails: Arc::new(Notify::new()),
         };
-        let mailing = tokio::spawn(send_mails(bench.clone(), self.delivery));
+        let mailing = tokio::spawn(send_mails(bench.clone(), self.delivery.clone()));
         let (sender, ticks) = mpsc::channel(1);
         let ticking = Ticking::start(&bench.clock, sender).await?;
         let mut stop = bench.stop.clone();
         tokio::select! {
-            () = keep_ticking(&bench, ticks, &self.settings) => {}
+            () = keep_ticking(&bench, ticks, &self.settings, &self.delivery) => {}
             () = async { told(&mut stop).await; tokio::time::sleep(STOP_MAX).await } => {
                 tracing::warn!("the database does not answer: what was not committed is left to the next start");
             }
@@ -97,6 +104,7 @@ impl Daemon {
         bench.notifier.stopping();
         ticking.stop().await;
         // Its end has a limit of its own.
+        bench.notifier.needs(MAIL_STOP);
         let _ = mailing.await;
         Ok(())
     }
@@ -108,7 +116,12 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Ticks each minute, and sooner while the database does not answer.
-async fn keep_ticking(bench: &Bench, mut ticks: mpsc::Receiver<()>, settings: &DaemonSettings) {
+async fn keep_ticking(
+    bench: &Bench,
+    mut ticks: mpsc::Receiver<()>,
+    settings: &DaemonSettings,
+    delivery: &watch::Receiver<DeliverySettings>,
+) {
     let worker = Worker { name: settings.name.clone(), share_rentals: settings.share_rentals, skew: 0 };
     let run_settings = tick::run_settings(settings.batch_rentals, &settings.name);
     let mut engine = Engine::new(bench.clone(), run_settings, worker, settings.accept_clock);
@@ -130,6 +143,11 @@ async fn keep_ticking(bench: &Bench, mut ticks: mpsc::Receiver<()>, settings: &D
             Ok(all_done) => {
                 if let (true, Some(url)) = (all_done, &settings.heartbeat_url) {
                     heartbeat::beat(url);
+                }
+                if let Some(address) = &settings.summary_to
+                    && let Err(error) = summarize(bench, address, delivery).await
+                {
+                    tracing::warn!("the daily summary could not be sent: {error:#}");
                 }
                 if bench.monitor.set(Part::Database, None) {
                     tracing::info!("the database answers again");
@@ -157,14 +175,34 @@ async fn keep_ticking(bench: &Bench, mut ticks: mpsc::Receiver<()>, settings: &D
     }
 }
 
+/// Sends the operator the summary of the day, if it is due and no other daemon has.
+async fn summarize(bench: &Bench, address: &str, delivery: &watch::Receiver<DeliverySettings>) -> anyhow::Result<()> {
+    let now = bench.clock.now();
+    let today = now.date_naive().and_time(SUMMARY_AT).and_utc();
+    let due = micros(if today <= now { today } else { today - Days::new(1) });
+    let claim = bench.store.with_tx(move |tx| Box::pin(tx.claim_summary(due, micros(now))));
+    let Some(since) = claim.await? else { return Ok(()) };
+    let mut session = bench.store.read().await?;
+    let words = summary::summary(&mut session, since, now).await?;
+    session.end().await;
+    let settings = delivery.borrow().clone();
+    if matches!(settings.route, Route::Nowhere) {
+        return Ok(());
+    }
+    let name = format!("summary-{}", now.format("%Y-%m-%d"));
+    let (_, sent) = send_words(&settings, address, &name, &words, now).await?;
+    Ok(sent?)
+}
+
 /// Sends what waits after each run, and from time to time.
 async fn send_mails(bench: Bench, mut settings: watch::Receiver<DeliverySettings>) {
     let mut stop = bench.stop.clone();
     let mut failures = 0;
     while !*stop.borrow() {
         let now = settings.borrow_and_update().clone();
-        let (store, clock, mut stop_now) = (bench.store.clone(), Arc::clone(&bench.clock), stop.clone());
-        let mut sending = tokio::spawn(async move { deliver(&store, &now, &*clock, &mut |_| {}).await });
+        let (store, clock) = (bench.store.clone(), Arc::clone(&bench.clock));
+        let (ending, mut stop_now) = (stop.clone(), stop.clone());
+        let mut sending = tokio::spawn(async move { deliver_until(&store, &now, &*clock, &mut |_| {}, ending).await });
         let ended = tokio::select! {
             ended = &mut sending => Some(ended),
             () = told(&mut stop_now) => timeout(MAIL_STOP, &mut sending).await.ok(),

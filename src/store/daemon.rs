@@ -131,9 +131,9 @@ impl Session {
         // Two ranges of two small indexes: mails that were sent are not counted, for there are ever more of them.
         let mails: Vec<(String, i64, i64)> = on!(self, |conn| {
             sqlx::query_as::<Db, (String, i64, i64)>(
-            "select state, count(*), min(created_at) from outbox where state in ('pending', 'sending') group by state
+            "select state, count(*), min(created_at) from outbox where state in ('pending', 'sending', 'unknown') group by state
              union all
-             select state, count(*), min(created_at) from outbox where state not in ('pending', 'sending', 'sent')
+             select state, count(*), min(created_at) from outbox where state not in ('pending', 'sending', 'unknown', 'sent')
              group by state"
         )
         .fetch_all(conn)
@@ -162,7 +162,7 @@ impl Session {
             mails: mails.iter().map(|(state, count, _)| (state.clone(), *count)).collect(),
             oldest_waiting_mail: mails
                 .iter()
-                .filter(|(state, ..)| ["pending", "sending"].contains(&state.as_str()))
+                .filter(|(state, ..)| ["pending", "sending", "unknown"].contains(&state.as_str()))
                 .map(|(.., created_at)| *created_at)
                 .min(),
             leases,

@@ -25,7 +25,8 @@ pub(crate) trait Dialect: Database {
     /// Differs: SQLite has one writer, and so no such words.
     const FOR_UPDATE: &'static str;
 
-    /// Takes mails that are due, or whose lease ran out, at `$1`: until `$2`, at most `$3` of them.
+    /// Takes mails that are due at `$1`: until `$2`, at most `$3` of them, none while sending is paused; with `$4` also those
+    /// whose lease ran out.
     ///
     /// Differs: on PostgreSQL several processes claim at once, and each skips what another is just taking; the list is made
     /// once, since a planner may run a subquery with a limit twice. SQLite has one writer, so there is nothing to skip.
@@ -122,19 +123,22 @@ impl Dialect for Sqlite {
     const KEYS: &'static str = "(select value from json_each($1))";
     const FOR_UPDATE: &'static str = "";
     const CLAIM_MAILS: &'static str = "update outbox set state = 'sending', fence = fence + 1, lease_until = $2
-         where (tenant_id, payment_id, kind) in (
-             select tenant_id, payment_id, kind from outbox
-             where state in ('pending', 'sending') and next_at <= $1 and (state = 'pending' or lease_until <= $1)
+         where (tenant_id, payment_id, kind, position) in (
+             select tenant_id, payment_id, kind, position from outbox
+             where state in ('pending', 'sending', 'unknown') and next_at <= $1
+               and (state <> 'sending' or $4 and lease_until <= $1)
+               and not exists(select 1 from outbox_pause)
              order by next_at
              limit $3)
-         returning tenant_id, payment_id, recipient, locale, fence, attempts, created_at";
+         returning tenant_id, payment_id, position, recipient, copy, locale, fence, attempts, doubts, created_at";
     const FOR_TAKING: &'static str = "";
     const CLOCK: Option<&'static str> = None;
     const BOUND_STALL: Option<&'static str> = None;
     const PAYMENTS: &'static str = "(select value ->> 0, value ->> 1 from json_each($1))";
     const SETTLED_MAILS: &'static str =
-        "(select value ->> 'tenant_id' as tenant_id, value ->> 'payment_id' as payment_id, value ->> 'fence' as fence,
-                 value ->> 'state' as state, value ->> 'attempts' as attempts, value ->> 'next_at' as next_at,
+        "(select value ->> 'tenant_id' as tenant_id, value ->> 'payment_id' as payment_id,
+                 value ->> 'position' as position, value ->> 'fence' as fence, value ->> 'state' as state,
+                 value ->> 'attempts' as attempts, value ->> 'doubts' as doubts, value ->> 'next_at' as next_at,
                  value ->> 'sent_at' as sent_at, value ->> 'error' as error
           from json_each($1)) as settled";
     type Keys = String;
@@ -161,22 +165,27 @@ impl Dialect for Postgres {
     const KEYS: &'static str = "(select unnest($1::text[]))";
     const FOR_UPDATE: &'static str = "for update";
     const CLAIM_MAILS: &'static str = "with due as materialized (
-             select tenant_id, payment_id, kind from outbox
-             where state in ('pending', 'sending') and next_at <= $1 and (state = 'pending' or lease_until <= $1)
+             select tenant_id, payment_id, kind, position from outbox
+             where state in ('pending', 'sending', 'unknown') and next_at <= $1
+               and (state <> 'sending' or $4 and lease_until <= $1)
+               and not exists(select 1 from outbox_pause)
              order by next_at
              limit $3
              for update skip locked)
          update outbox set state = 'sending', fence = fence + 1, lease_until = $2
          from due
          where outbox.tenant_id = due.tenant_id and outbox.payment_id = due.payment_id and outbox.kind = due.kind
-         returning outbox.tenant_id, outbox.payment_id, recipient, locale, fence, attempts, created_at";
+           and outbox.position = due.position
+         returning outbox.tenant_id, outbox.payment_id, outbox.position, recipient, copy, locale, fence, attempts, doubts,
+                   created_at";
     const FOR_TAKING: &'static str = "for update skip locked";
     const CLOCK: Option<&'static str> = Some("select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)");
     const BOUND_STALL: Option<&'static str> = Some("set local idle_in_transaction_session_timeout = '30s'");
     const PAYMENTS: &'static str = "(select pair ->> 0, pair ->> 1 from jsonb_array_elements($1::jsonb) as pair)";
     const SETTLED_MAILS: &'static str =
-        "jsonb_to_recordset($1::jsonb) as settled (tenant_id text, payment_id text, fence bigint, state text,
-                                                   attempts bigint, next_at bigint, sent_at bigint, error text)";
+        "jsonb_to_recordset($1::jsonb) as settled (tenant_id text, payment_id text, position bigint, fence bigint,
+                                                   state text, attempts bigint, doubts bigint, next_at bigint,
+                                                   sent_at bigint, error text)";
     type Keys = Vec<String>;
 
     fn keys(keys: &[String]) -> Vec<String> {

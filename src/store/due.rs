@@ -16,12 +16,13 @@ use chrono::NaiveDate;
 use serde::Deserialize;
 use sqlx::FromRow;
 
+use crate::domain::message::RecipientLists;
 use crate::domain::plan::{self, BadRecord, DueRental, DueSubject, History, LOOK_BACK, Mark};
 use crate::domain::tenant::BillingCycle;
 use crate::domain::{BillingDay, BillingPeriod, Customer, Rental, Subject, SubjectKind, Tenant};
 
 use super::dialect::{Dialect, Packed, from_json, packed_row};
-use super::row::{CustomerRow, RentalRow};
+use super::row::{CustomerRow, RentalRow, recipient_lists};
 use super::{Result, Session, dialect, on};
 
 /// Rows that one source reads ahead; with 31 sources of rentals at most a few megabytes.
@@ -98,6 +99,8 @@ packed_row! {
         billing_group_id: String,
         customer_id: String,
         group_name: String,
+        invoice_recipients: Option<String>,
+        invoice_cc: Option<String>,
         sort_key: String,
         members: i64,
         #[serde(deserialize_with = "from_json::bool")]
@@ -287,9 +290,12 @@ impl DueReader {
         Ok(candidates
             .into_iter()
             .map(|(day, candidate)| {
+                let mut own_recipients = Ok(RecipientLists::default());
                 let (subject, name, day, billed, recorded, customer_id, rows) = match candidate {
                     Candidate::Group(group) => {
                         let rows = members.remove(&group.billing_group_id).unwrap_or_default();
+                        let (to, copies) = (group.invoice_recipients.as_deref(), group.invoice_cc.as_deref());
+                        own_recipients = recipient_lists("group", &group.billing_group_id, to, copies);
                         let subject = Subject::group(group.billing_group_id);
                         (subject, group.group_name, day, group.billed, group.recorded, group.customer_id, rows)
                     }
@@ -302,7 +308,11 @@ impl DueReader {
                     }
                 };
                 let rentals = rows.into_iter().map(|row| due_rental(row, &mut histories)).collect();
-                let customer = customers.get(&customer_id).cloned();
+                let customer = customers.get(&customer_id).cloned().map(|customer| {
+                    let customer = customer?;
+                    let recipients = own_recipients?.or(customer.recipients.clone());
+                    Ok(Customer { recipients, ..customer })
+                });
                 let subject = DueSubject { subject, customer_id, name, day, already_billed: billed, customer, rentals };
                 Due { subject, recorded }
             })
@@ -329,7 +339,7 @@ async fn group_page(
 ) -> Result<VecDeque<Candidate>> {
     let rows = on!(session, |conn| {
         let query = dialect::packed::<Db, GroupCandidate>(
-            "select g.billing_group_id, g.customer_id, g.group_name, g.sort_key,
+            "select g.billing_group_id, g.customer_id, g.group_name, g.invoice_recipients, g.invoice_cc, g.sort_key,
                 (select count(*) from rentals r
                  where r.tenant_id = g.tenant_id and r.billing_group_id = g.billing_group_id) as members,
                 (select count(*) from payments p
@@ -447,7 +457,7 @@ async fn customers(
     }
     let rows = on!(session, |conn| {
         let query = dialect::packed_with_keys::<Db, CustomerRow>(
-            "select c.customer_id, c.billing_email, c.tax_treatment, c.payment_terms_days, c.locale, c.party_id,
+            "select c.customer_id, c.billing_email, c.invoice_recipients, c.invoice_cc, c.tax_treatment, c.payment_terms_days, c.locale, c.party_id,
                 b.body as buyer
          from customers c
          left join parties b on b.tenant_id = c.tenant_id and b.party_id = c.party_id

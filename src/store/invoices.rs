@@ -72,6 +72,7 @@ impl Session {
              left join tenants t on t.tenant_id = p.tenant_id
              left join customers c on c.tenant_id = p.tenant_id and c.customer_id = p.customer_id
              left join outbox m on m.tenant_id = p.tenant_id and m.payment_id = p.payment_id and m.kind = 'invoice'
+                  and m.position = 0
              left join parties s on s.tenant_id = p.tenant_id and s.party_id = p.seller_party
              left join parties b on b.tenant_id = p.tenant_id and b.party_id = p.buyer_party
              where (p.tenant_id, p.payment_id) in $payments",

@@ -10,6 +10,7 @@ use chrono::{Datelike, NaiveDate};
 use tokio::sync::oneshot;
 
 use crate::domain::invoice::invoice_number;
+use crate::domain::message::Recipients;
 use crate::domain::payment::MailPlan;
 use crate::domain::plan::{Mark, Outcome, Parked, SubjectPlan};
 use crate::domain::report::{Tally, Totals};
@@ -51,6 +52,14 @@ impl Batch {
     pub fn payments(&self) -> impl Iterator<Item = &Payment> {
         self.subjects.iter().filter_map(|(plan, _)| plan.outcome.payment())
     }
+}
+
+/// A row of the outbox to be.
+struct QueuedMail<'a> {
+    payment: &'a Payment,
+    position: i64,
+    recipient: Option<&'a str>,
+    copy: bool,
 }
 
 /// The invoice numbers that a batch was given: consecutive, in the order of its payments.
@@ -232,26 +241,38 @@ impl Session {
         Ok(())
     }
 
-    /// Puts each payment's mail into the outbox; one without an address waits there as undeliverable (rule 25).
+    /// Puts each payment's mails into the outbox, one for each recipient; one without an address waits there as undeliverable (rule 25).
     async fn enqueue_mails(&mut self, batch: &Batch, payments: &[&Payment]) -> Result<()> {
-        let mails: Vec<(&Payment, Option<&str>)> = payments
-            .iter()
-            .filter_map(|payment| match &payment.mail {
-                MailPlan::None => None,
-                MailPlan::Undeliverable => Some((*payment, None)),
-                MailPlan::To(address) => Some((*payment, Some(address.as_str()))),
-            })
-            .collect();
+        let mut mails = Vec::with_capacity(payments.len());
+        for payment in payments {
+            match &payment.mail {
+                MailPlan::None => {}
+                MailPlan::Undeliverable => {
+                    mails.push(QueuedMail { payment, position: 0, recipient: None, copy: false })
+                }
+                MailPlan::To(Recipients { to, copies }) => {
+                    let addressed = to.iter().map(|to| (to, false)).chain(copies.iter().map(|copy| (copy, true)));
+                    mails.extend(addressed.zip(0..).map(|((recipient, copy), position)| QueuedMail {
+                        payment,
+                        position,
+                        recipient: Some(recipient),
+                        copy,
+                    }));
+                }
+            }
+        }
         let state = |recipient: Option<&str>| if recipient.is_some() { "pending" } else { "undeliverable" };
         let rows = Rows {
             table: "outbox",
             columns: vec![
                 ("tenant_id", Column::Same(Value::Text(&batch.tenant.tenant_id))),
-                ("payment_id", Column::Text(mails.iter().map(|m| m.0.payment_id.as_str()).collect())),
+                ("payment_id", Column::Text(mails.iter().map(|m| m.payment.payment_id.as_str()).collect())),
                 ("kind", Column::Same(Value::Text("invoice"))),
-                ("recipient", Column::TextOrNull(mails.iter().map(|m| m.1).collect())),
-                ("locale", Column::Text(mails.iter().map(|m| m.0.locale.as_str()).collect())),
-                ("state", Column::Text(mails.iter().map(|m| state(m.1)).collect())),
+                ("position", Column::Int(mails.iter().map(|m| m.position).collect())),
+                ("recipient", Column::TextOrNull(mails.iter().map(|m| m.recipient).collect())),
+                ("copy", Column::Bool(mails.iter().map(|m| m.copy).collect())),
+                ("locale", Column::Text(mails.iter().map(|m| m.payment.locale.as_str()).collect())),
+                ("state", Column::Text(mails.iter().map(|m| state(m.recipient)).collect())),
                 ("attempts", Column::Same(Value::Int(0))),
                 ("next_at", Column::Same(Value::Int(batch.now))),
                 ("fence", Column::Same(Value::Int(0))),

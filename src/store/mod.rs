@@ -361,14 +361,16 @@ type Migrations = &'static [(i64, &'static str, &'static str)];
 
 const SQLITE_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/sqlite/0001_create_ledger.sql")),
-    (3, "keep_looks_and_documents", include_str!("../../migrations/sqlite/0003_keep_looks_and_documents.sql")),
+    (2, "address_each_mail", include_str!("../../migrations/sqlite/0002_address_each_mail.sql")),
+    (3, "keep_looks", include_str!("../../migrations/sqlite/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
     (6, "share_the_work", include_str!("../../migrations/sqlite/0006_share_the_work.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
-    (3, "keep_looks_and_documents", include_str!("../../migrations/postgres/0003_keep_looks_and_documents.sql")),
+    (2, "address_each_mail", include_str!("../../migrations/postgres/0002_address_each_mail.sql")),
+    (3, "keep_looks", include_str!("../../migrations/postgres/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
     (6, "share_the_work", include_str!("../../migrations/postgres/0006_share_the_work.sql")),
@@ -535,4 +537,38 @@ fn lock_beside(path: &Path) -> anyhow::Result<std::fs::File> {
     let file = std::fs::File::create(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
     file.lock().with_context(|| format!("cannot lock {}", beside.display()))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn mails_of_an_older_schema_become_those_to_their_only_recipient() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.db");
+        let options = sqlite_options(&path).create_if_missing(true);
+        let old = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        migrator(&SQLITE_MIGRATIONS[..1]).run(&old).await.unwrap();
+        for (id, state) in [("p1", "pending"), ("p2", "sent")] {
+            sqlx::query(
+                "insert into outbox (tenant_id, payment_id, kind, recipient, locale, state, attempts, next_at, fence,
+                                     sent_at, created_at)
+                 values ('T', $1, 'invoice', 'a@b.example', 'en', $2, 3, 4, 5, 6, 7)",
+            )
+            .bind(id)
+            .bind(state)
+            .execute(&old)
+            .await
+            .unwrap();
+        }
+        old.close().await;
+        let store = Store::open(&format!("sqlite://{}", path.display()), 2).await.unwrap();
+        let mut session = store.read().await.unwrap();
+        let mails = session.list_mails(outbox::MailFilter::default(), None, 9).await.unwrap();
+        session.end().await;
+        let told = mails.iter().map(|m| (m.payment_id.as_str(), m.state.as_str(), m.position, m.copy, m.attempts));
+        assert_eq!(told.collect::<Vec<_>>(), [("p1", "pending", 0, false, 3), ("p2", "sent", 0, false, 3)]);
+        assert_eq!(mails[0].recipient.as_deref(), Some("a@b.example"));
+    }
 }

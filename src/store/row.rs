@@ -8,6 +8,7 @@ use chrono::{NaiveDate, NaiveTime};
 use crate::domain::customer::Customer;
 use crate::domain::e_invoice::missing_of_buyer;
 use crate::domain::invoice::NumberFormat;
+use crate::domain::message::RecipientLists;
 use crate::domain::plan::BadRecord;
 use crate::domain::rental::RentalStatus;
 use crate::domain::tax::TaxRule;
@@ -44,6 +45,8 @@ packed_row! {
     pub(crate) struct CustomerRow {
         pub customer_id: String,
         pub billing_email: Option<String>,
+        pub invoice_recipients: Option<String>,
+        pub invoice_cc: Option<String>,
         pub tax_treatment: String,
         pub payment_terms_days: Option<i64>,
         pub locale: Option<String>,
@@ -144,12 +147,31 @@ impl TryFrom<CustomerRow> for Customer {
             e_invoice: buyer.e_invoice,
             e_invoice_lacks: missing_of_buyer(&buyer, tax_treatment),
             payment_terms_days: row.payment_terms_days.map(|days| field.count("paymentTermsDays", days)).transpose()?,
-            customer_id: row.customer_id,
+            recipients: recipient_lists(
+                "customer",
+                field.id,
+                row.invoice_recipients.as_deref(),
+                row.invoice_cc.as_deref(),
+            )?,
+            customer_id: row.customer_id.clone(),
             billing_email: row.billing_email,
             locale: row.locale,
             party_id: row.party_id,
         })
     }
+}
+
+/// The lists of recipients of a customer or group, each a JSON list of addresses.
+pub(crate) fn recipient_lists(
+    kind: &'static str,
+    id: &str,
+    to: Option<&str>,
+    copies: Option<&str>,
+) -> Result<RecipientLists, BadRecord> {
+    let list = |name, json: Option<&str>| {
+        json.map(|json| serde_json::from_str(json).map_err(|_| Field { kind, id }.bad(name, json))).transpose()
+    };
+    Ok(RecipientLists { to: list("invoiceRecipients", to)?, copies: list("invoiceCc", copies)? })
 }
 
 impl TryFrom<RentalRow> for Rental {

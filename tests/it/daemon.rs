@@ -418,6 +418,30 @@ on_both! {
         daemon.stop().await;
     }
 
+    async fn the_operator_gets_one_summary_a_day_also_when_nothing_was_due(db: TestDb) {
+        let world = busy(db).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T07:00:00Z");
+        let env = [("BILLDAY_MAIL__TRANSPORT", "folder"), ("BILLDAY_DAEMON__SUMMARY_TO", "ops@example.com")];
+        let daemon = Daemon::start_with(&world.db, &time, &[], &env);
+        let other = Daemon::start_with(&world.db, &time, &[], &env);
+        world.db.completes("2026-01-15").await;
+        let mails = || {
+            let files = std::fs::read_dir(world.db.dir.path().join("mail")).into_iter().flatten().filter_map(Result::ok);
+            let texts = files.filter(|file| file.file_name().to_string_lossy().starts_with("summary-"));
+            texts.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default()).collect::<Vec<_>>()
+        };
+        for (now, count, subject) in [
+            ("2026-01-15T08:00:00Z", 1, "billday: 125 billed"),
+            ("2026-01-16T08:00:00Z", 2, "billday: nothing was due"),
+        ] {
+            time.set(now);
+            eventually(subject, async || mails().iter().any(|mail| mail.contains(subject))).await;
+            assert_eq!(mails().len(), count);
+        }
+        daemon.stop().await;
+        other.stop().await;
+    }
+
     async fn no_log_line_holds_personal_data_or_a_secret_at_any_level(db: TestDb) {
         let world = World::new(db).await;
         world.import(tenant("T", json!({

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use billday::clock::FixedClock;
-use billday::deliver::{DeliveryReport, DeliverySettings, deliver};
-use billday::domain::message::MailState;
+use billday::deliver::{DeliveryReport, DeliverySettings, Route, deliver};
+use billday::domain::message::{CHANCES, MailState, Patience, Tried, WhenUnknown};
 use billday::domain::report::Delivery;
-use billday::store::outbox::{MailFilter, OutboxMail, Retry};
+use billday::store::outbox::{Expired, MailFilter, OutboxMail, Retry};
 use chrono::{DateTime, Utc};
 
 use crate::support::{TestDb, on_both};
@@ -78,13 +78,13 @@ on_both! {
     async fn a_mail_whose_sender_died_is_taken_over_and_ends_as_one_file(db: TestDb) {
         let world = World::new(&db).await;
         world.add(Payment { id: "pay_1", ..PAYMENT }).await;
-        let (now, lease_until) = (world.now(), world.now() + 900_000_000);
-        let claim = db.store.with_tx(move |tx| Box::pin(tx.claim_mails(10, now, lease_until)));
+        let (now, lease_until) = (world.now(), world.now() + 1_200_000_000);
+        let claim = db.store.with_tx(move |tx| Box::pin(tx.claim_mails(10, now, lease_until, Expired::Taken)));
         let claimed = claim.await.unwrap();
         assert_eq!(claimed.len(), 1);
         // It had written the file, and died before it could say so.
         assert_eq!(world.deliver().await, DeliveryReport::default(), "the lease still holds");
-        world.wait_seconds(901);
+        world.wait_seconds(1201);
         assert_eq!(world.deliver().await.counts.sent, 1);
         let bytes = std::fs::read(world.folder.join("INV-1-pay_1.eml")).unwrap();
         db.execute("update outbox set state = 'pending'").await;
@@ -93,7 +93,7 @@ on_both! {
         assert_eq!(std::fs::read(world.folder.join("INV-1-pay_1.eml")).unwrap(), bytes, "equal bytes on every try");
 
         // The one that was thought dead speaks up: its fence is an old one.
-        let settled = billday::domain::message::Attempt::Refused("late".into()).settle(0).unwrap();
+        let settled = billday::domain::message::Attempt::Refused("late".into()).settle(Tried::default(), patience()).unwrap();
         let late = vec![(claimed[0].clone(), settled)];
         let written = db.store.with_tx(move |tx| Box::pin(async move { tx.settle_mails(&late, now).await }));
         assert_eq!(written.await.unwrap(), []);
@@ -113,7 +113,7 @@ on_both! {
         assert_eq!(world.files(), ["INV-2-pay_2.eml"]);
 
         // Once the customer's address is mended, a retry uses it.
-        assert_eq!(world.retry("pay_1").await, Some(Retry::Queued("anna@buyer.example".into())));
+        assert_eq!(world.retry("pay_1").await, Some(Retry::Queued(vec!["anna@buyer.example".into()])));
         assert_eq!(world.deliver().await.counts.sent, 1);
         assert_eq!(world.retry("pay_1").await, Some(Retry::NotNeeded(MailState::Sent)));
         assert_eq!(world.retry("pay_none").await, None);
@@ -129,7 +129,7 @@ on_both! {
         assert_eq!(world.outbox("pay_1").await.state, MailState::Undeliverable);
 
         db.execute("update customers set billing_email = 'new@buyer.example'").await;
-        assert_eq!(world.retry("pay_1").await, Some(Retry::Queued("new@buyer.example".into())));
+        assert_eq!(world.retry("pay_1").await, Some(Retry::Queued(vec!["new@buyer.example".into()])));
         assert_eq!(world.delivery().await, Delivery { waiting: 1, ..Delivery::default() });
         assert_eq!(world.deliver().await.counts.sent, 1);
         assert_eq!(world.delivery().await, Delivery { sent: 1, ..Delivery::default() });
@@ -217,7 +217,7 @@ on_both! {
     async fn without_a_folder_nothing_is_sent_and_all_waits(db: TestDb) {
         let world = World::new(&db).await;
         world.add(Payment { id: "pay_1", ..PAYMENT }).await;
-        let settings = DeliverySettings { folder: None, ..world.settings() };
+        let settings = DeliverySettings { route: Route::Nowhere, ..world.settings() };
         let report = deliver(&db.store, &settings, &FixedClock::at(world.instant()), &mut |_| ()).await.unwrap();
         assert_eq!(report, DeliveryReport::default());
         assert_eq!(world.outbox("pay_1").await.state, MailState::Pending);
@@ -290,7 +290,7 @@ on_both! {
         let mut session = db.store.read().await.unwrap();
         let all = MailFilter::default();
         assert_eq!(ids(session.list_mails(all, None, 2).await.unwrap()), ["pay_1", "pay_2"]);
-        assert_eq!(ids(session.list_mails(all, Some(("t1", "pay_2")), 2).await.unwrap()), ["pay_3"]);
+        assert_eq!(ids(session.list_mails(all, Some(("t1", "pay_2", 0)), 2).await.unwrap()), ["pay_3"]);
         let undeliverable = MailFilter { state: Some(MailState::Undeliverable), ..all };
         assert_eq!(ids(session.list_mails(undeliverable, None, 9).await.unwrap()), ["pay_2"]);
         let other_tenant = MailFilter { tenant_id: Some("t2"), ..all };
@@ -424,9 +424,12 @@ impl<'a> World<'a> {
 
     fn settings(&self) -> DeliverySettings {
         DeliverySettings {
-            folder: Some(self.folder.clone()),
+            route: Route::Folder(self.folder.clone()),
             from: "billing@shop.example".into(),
             message_id_domain: "bills.example".into(),
+            redirect_to: None,
+            when_unknown: WhenUnknown::Resend,
+            chance: || CHANCES - 1,
             templates: Some(self.db.dir.path().join("templates")),
         }
     }
@@ -473,6 +476,10 @@ impl<'a> World<'a> {
     fn mail(&self, name: &str) -> Mail {
         Mail::read(&self.folder.join(name))
     }
+}
+
+fn patience() -> Patience {
+    Patience { when_unknown: WhenUnknown::Resend, chance: 0 }
 }
 
 /// A daemon runs deliveries as tasks.

@@ -163,8 +163,9 @@ fn line(payment: &str, period: &str, imported: bool) -> String {
 
 fn mail(payment: &str) -> String {
     format!(
-        "insert into outbox (tenant_id, payment_id, kind, locale, state, attempts, next_at, fence, created_at)
-         values ('acme', {payment}, 'invoice', 'en', 'sent', 1, 1, 0, 1);"
+        "insert into outbox (tenant_id, payment_id, kind, locale, state, attempts, next_at, fence, sent_at,
+                              created_at)
+         values ('acme', {payment}, 'invoice', 'en', 'sent', 1, 1, 0, 1, 1);"
     )
 }
 
@@ -175,7 +176,7 @@ on_both! {
         assert_eq!(audit.violations, []);
         let looked_at = [audit.tenants, audit.payments, audit.lines, audit.completed_dates, audit.outcomes];
         assert_eq!(looked_at, [1, 7, 10, 3, 11]);
-        assert_eq!(audit.passed.len(), 43);
+        assert_eq!(audit.passed.len(), 45);
         // What the runs met is there to be looked at, and is no violation.
         assert_eq!(names(&audit.information), ["parked_open"]);
         assert_eq!(
@@ -352,6 +353,30 @@ on_both! {
     async fn a_missing_mail_is_found(db: TestDb) {
         let damage = on_payment("delete from outbox where payment_id = $payment", "R3", "2026-03");
         refuted(&db, &damage, &["mail_missing"], "payment pay_202603").await;
+    }
+
+    async fn a_gap_among_the_mails_of_a_payment_is_found_and_so_is_an_address_that_gets_two(db: TestDb) {
+        let damage = on_payment(
+            "insert into outbox (tenant_id, payment_id, kind, position, recipient, copy, locale, state, attempts, next_at, fence,
+                                 created_at)
+             select tenant_id, payment_id, kind, 2, 'other@x.example', true, locale, 'pending', 0, 1, 0, 1
+             from outbox where payment_id = $payment",
+            "R3",
+            "2026-03",
+        );
+        refuted(&db, &damage, &["mail_out_of_line"], "payment pay_202603").await;
+        db.execute("update outbox set position = 1 where position = 2").await;
+        assert_eq!(audit(&db).await.violations, []);
+        db.execute(
+            "update outbox set recipient = (select o.recipient from outbox o where o.payment_id = outbox.payment_id
+                                            and o.position = 0) where position = 1",
+        ).await;
+        assert_eq!(names(&audit(&db).await.violations), ["mail_out_of_line"]);
+    }
+
+    async fn a_sent_mail_without_its_time_is_found(db: TestDb) {
+        let damage = on_payment("update outbox set state = 'sent' where payment_id = $payment", "R3", "2026-03");
+        refuted(&db, &damage, &["mail_sent_without_time"], "mail 1").await;
     }
 
     async fn a_mail_for_nothing_is_found(db: TestDb) {
@@ -743,13 +768,13 @@ on_both! {
         billed(&db).await;
         let proved = text(&verify(&db.url, &[]).stdout);
         assert!(proved.starts_with("Looked at 1 tenant, 7 payments, 10 lines, 3 completed dates and 11 outcomes."), "{proved}");
-        assert!(proved.contains("\n43 checks passed (--verbose names them).\n"), "{proved}");
+        assert!(proved.contains("\n45 checks passed (--verbose names them).\n"), "{proved}");
         assert!(!proved.contains("OK  "), "{proved}");
         let last = "Proved: nothing twice, nothing missed, sums agree, numbers are gapless.";
         assert_eq!(proved.lines().last(), Some(last), "{proved}");
         let verbose = text(&verify(&db.url, &["--verbose"]).stdout);
         assert!(verbose.contains("OK        no rental is charged twice for one period\n"), "{verbose}");
-        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 43, "{verbose}");
+        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 45, "{verbose}");
 
         db.execute("update invoice_series set last = 8").await;
         let output = verify(&db.url, &[]);
@@ -757,7 +782,7 @@ on_both! {
         assert_eq!(output.status.code(), Some(5));
         assert!(refuted.contains("VIOLATED  each series has on record"), "{refuted}");
         assert!(refuted.contains("on record 1 to 8, its invoices 1 to 7\n"), "{refuted}");
-        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 43 checks")), "{refuted}");
+        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 45 checks")), "{refuted}");
     }
 
     async fn the_verdict_claims_nothing_about_dates_that_cannot_be_proved(db: TestDb) {

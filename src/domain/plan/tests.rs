@@ -5,6 +5,7 @@ use crate::domain::EInvoice;
 use crate::domain::calendar::parse_date;
 use crate::domain::document::Seller;
 use crate::domain::invoice::NumberFormat;
+use crate::domain::message::RecipientLists;
 use crate::domain::overlay::Overlay;
 use crate::domain::rental::RentalStatus;
 use crate::domain::tax::{TaxMode, TaxRule, TaxTreatment};
@@ -44,6 +45,7 @@ fn customer() -> Customer {
     Customer {
         customer_id: "C".into(),
         billing_email: Some("pay@example.org".into()),
+        recipients: RecipientLists::default(),
         tax_treatment: TaxTreatment::Standard,
         payment_terms_days: None,
         locale: None,

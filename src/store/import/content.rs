@@ -135,6 +135,9 @@ pub struct CustomerContent {
     pub last_name: Option<String>,
     pub email: Option<String>,
     pub billing_email: Option<String>,
+    /// A JSON list of addresses, as is the next.
+    pub invoice_recipients: Option<String>,
+    pub invoice_cc: Option<String>,
     pub phone: Option<String>,
     pub vat_id: Option<String>,
     pub registration: Option<String>,
@@ -220,6 +223,9 @@ pub struct GroupContent {
     pub customer_id: String,
     pub group_name: String,
     pub billing_day: i64,
+    /// A JSON list of addresses, as is the next.
+    pub invoice_recipients: Option<String>,
+    pub invoice_cc: Option<String>,
     /// Unsaid, it stays; a new group is active.
     pub status: Option<String>,
     pub notes: Option<String>,

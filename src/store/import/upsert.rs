@@ -367,7 +367,7 @@ impl Session {
             records,
             CustomerContent,
             "select customer_id as id, customer_type, status, company, first_name, last_name, email, billing_email,
-                    phone, vat_id, registration, buyer_reference, e_invoice, electronic_address, tax_treatment,
+                    invoice_recipients, invoice_cc, phone, vat_id, registration, buyer_reference, e_invoice, electronic_address, tax_treatment,
                     payment_terms_days, locale, billing_address, shipping_address, created_at, updated_at, changed_at, import_id, import_place
              from customers
              where tenant_id = $2 and customer_id in $keys"
@@ -386,6 +386,8 @@ impl Session {
             ("last_name", of.text_or_null(|c| &c.last_name)),
             ("email", of.text_or_null(|c| &c.email)),
             ("billing_email", of.text_or_null(|c| &c.billing_email)),
+            ("invoice_recipients", of.text_or_null(|c| &c.invoice_recipients)),
+            ("invoice_cc", of.text_or_null(|c| &c.invoice_cc)),
             ("phone", of.text_or_null(|c| &c.phone)),
             ("vat_id", of.text_or_null(|c| &c.vat_id)),
             ("registration", of.text_or_null(|c| &c.registration)),
@@ -408,7 +410,8 @@ impl Session {
                        set customer_type = excluded.customer_type, status = excluded.status,
                            company = excluded.company, first_name = excluded.first_name,
                            last_name = excluded.last_name, email = excluded.email,
-                           billing_email = excluded.billing_email, phone = excluded.phone, vat_id = excluded.vat_id,
+                           billing_email = excluded.billing_email, invoice_recipients = excluded.invoice_recipients,
+                           invoice_cc = excluded.invoice_cc, phone = excluded.phone, vat_id = excluded.vat_id,
                            registration = excluded.registration, buyer_reference = excluded.buyer_reference,
                            e_invoice = excluded.e_invoice, electronic_address = excluded.electronic_address,
                            tax_treatment = excluded.tax_treatment,
@@ -429,7 +432,7 @@ impl Session {
             self,
             records,
             GroupContent,
-            "select billing_group_id as id, customer_id, group_name, billing_day, status, notes, created_at, updated_at,
+            "select billing_group_id as id, customer_id, group_name, billing_day, invoice_recipients, invoice_cc, status, notes, created_at, updated_at,
                     changed_at, import_id, import_place
              from billing_groups
              where tenant_id = $2 and billing_group_id in $keys"
@@ -457,6 +460,8 @@ impl Session {
             ("customer_id", of.text(|c| &c.customer_id)),
             ("group_name", of.text(|c| &c.group_name)),
             ("billing_day", of.int(|c| c.billing_day)),
+            ("invoice_recipients", of.text_or_null(|c| &c.invoice_recipients)),
+            ("invoice_cc", of.text_or_null(|c| &c.invoice_cc)),
             ("status", of.text_or_null(|c| &c.status)),
             ("notes", of.text_or_null(|c| &c.notes)),
             ("created_by", Column::Same(Value::Text("import"))),
@@ -468,7 +473,8 @@ impl Session {
             columns,
             conflict: "on conflict (tenant_id, billing_group_id) do update
                        set customer_id = excluded.customer_id, group_name = excluded.group_name,
-                           billing_day = excluded.billing_day, status = excluded.status, notes = excluded.notes,
+                           billing_day = excluded.billing_day, invoice_recipients = excluded.invoice_recipients,
+                           invoice_cc = excluded.invoice_cc, status = excluded.status, notes = excluded.notes,
                            changed_at = excluded.changed_at, created_at = excluded.created_at,
                            updated_at = excluded.updated_at, import_id = excluded.import_id,
                            import_place = excluded.import_place",

@@ -134,13 +134,31 @@ pub(super) const INVARIANTS: &[Statement] = &[
     // Mails.
     Statement {
         check: "mail_missing",
-        what: "each payment with something to pay has its mail in the outbox",
+        what: "each payment with something to pay has its mails in the outbox, one for each recipient",
         sql: "
             select p.tenant_id, 'payment ' || p.payment_id as named
             from payments p
             where p.origin = 'billday' and p.total > 0
               and not exists(select 1 from outbox o
-                             where o.tenant_id = p.tenant_id and o.payment_id = p.payment_id and o.kind = 'invoice')",
+                             where o.tenant_id = p.tenant_id and o.payment_id = p.payment_id and o.kind = 'invoice'
+                               and o.position = 0)",
+    },
+    Statement {
+        check: "mail_out_of_line",
+        what: "the mails of a payment are numbered without a gap, and go to different addresses",
+        sql: "
+            select tenant_id, 'payment ' || payment_id as named
+            from outbox
+            group by tenant_id, payment_id, kind
+            having max(position) + 1 <> count(*) or count(distinct recipient) <> count(recipient)",
+    },
+    Statement {
+        check: "mail_sent_without_time",
+        what: "each mail that was sent has the time at which it was, and no other has one",
+        sql: "
+            select tenant_id, 'payment ' || payment_id || ', mail ' || cast(position + 1 as text) as named
+            from outbox
+            where (state = 'sent') <> (sent_at is not null)",
     },
     Statement {
         check: "mail_for_nothing",

@@ -179,10 +179,11 @@ on_both! {
 
     async fn every_change_is_on_record_with_who_made_it_and_what_it_was(db: TestDb) {
         let api = ApiWorld::new(db).await;
-        let group = create(&api, json!({})).await;
         api.world.today("2026-06-11");
-        api.patch(&path(&group), &json!({"billingDay": 20, "rentalIds": ["R3", "R5"]})).await.good(200);
+        let group = create(&api, json!({})).await;
         api.world.today("2026-06-12");
+        api.patch(&path(&group), &json!({"billingDay": 20, "rentalIds": ["R3", "R5"]})).await.good(200);
+        api.world.today("2026-06-13");
         api.delete(&path(&group)).await.good(200);
         let log = api.get(&format!("/v1/audit-log?objectId={}", group["billingGroupId"].as_str().expect("an id"))).await.good(200);
         let entries = log["auditLog"].as_array().expect("entries");

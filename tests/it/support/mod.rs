@@ -4,6 +4,7 @@ pub mod api;
 pub mod daemon;
 pub mod http;
 pub mod random;
+pub mod smtp;
 pub mod world;
 
 use std::sync::OnceLock;

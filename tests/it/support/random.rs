@@ -1,6 +1,6 @@
-//! Where blows fall.
+//! Numbers that decide where things go wrong.
 
-/// A failure names the seed that makes them fall there again.
+/// Chance that can be repeated: a failure names the seed that makes all fall in the same way again.
 pub struct Random(u64);
 
 impl Random {
@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    /// SplitMix64: few lines, and good enough to choose a moment.
+    /// A number below `end`. SplitMix64: few lines, and good enough to choose a moment.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
