@@ -160,7 +160,6 @@ where
     let mut attempts = 0;
     loop {
         let work = work.clone();
-        // The future borrows the closure, so both live in one block of the task that writes.
         match store.with_tx(move |tx| work(tx)).await {
             Ok(result) => return result.map_err(NotMade::Refused),
             Err(StoreError::Conflict | StoreError::Busy(_)) if attempts < ATTEMPTS_MAX => {
