@@ -293,14 +293,14 @@ impl Session {
         }))
     }
 
-    /// Runs that completed after `since`, first to last; a retry is left out, for it bills no date.
+    /// Runs that completed at `since` or later, first to last; a retry is left out, for it bills no date.
     pub async fn list_completed_since(&mut self, since: i64, limit: i64) -> Result<Vec<RunRow>> {
         Ok(on!(self, |conn| {
             sqlx::query_as::<Db, RunRow>(
             "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
                     already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at, share
              from runs
-             where finished_at > $1 and state = 'completed' and kind <> 'retry'
+             where finished_at >= $1 and state = 'completed' and kind <> 'retry'
              order by tenant_id, run_date, started_at
              limit $2"
         )
