@@ -4,6 +4,7 @@
 
 mod arrears;
 mod config;
+mod daemon;
 mod demo;
 mod group;
 mod import;
@@ -25,6 +26,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::NaiveDate;
@@ -37,7 +39,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, LogFormat, Overrides};
 use crate::domain::calendar::parse_date;
 use crate::store::{Opened, Store};
-use crate::telemetry;
+use crate::telemetry::{self, Levels};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +103,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Bill what is due: a date, a range, or today and what was missed
     Run(run::RunArgs),
+    /// Wake daily, bill what is due and what was missed, send the mails; until it is told to stop
+    Daemon(daemon::DaemonArgs),
     /// Audit the whole ledger: nothing twice, nothing missed, sums agree, numbers gapless
     Verify(verify::VerifyArgs),
     /// Subjects that could not be billed, why, and what was decided
@@ -174,23 +178,24 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
         LogFormat::Text => telemetry::Format::Text,
         LogFormat::Json => telemetry::Format::Json,
     };
-    telemetry::init(format, &config.log.level)?;
+    let levels = telemetry::init(format, &config.log.level)?;
     let clock = clock::from_environment().map_err(|error| Wrong(format!("{error:#}")))?;
     Store::check_url(config.database.url.reveal()).map_err(|error| Wrong(error.to_string()))?;
-    let app = App { config, clock, by: who() };
+    let app = App { config, clock, by: who(), global: cli.global, levels };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(async {
-        // A server ends in order when it is told to.
-        if let Command::Serve(args) = cli.command {
-            return serve::serve(&app, args).await;
-        }
+    // These end what they are at before they stop.
+    let stops_by_itself = matches!(cli.command, Command::Daemon(_) | Command::Serve(_));
+    let result = runtime.block_on(async {
         tokio::select! {
             result = command(&app, cli.command) => result,
-            () = told_to_stop() => anyhow::bail!(
+            () = told_to_stop(), if !stops_by_itself => anyhow::bail!(
                 "stopped: what was committed stays, and the same command again goes on from there"
             ),
         }
-    })
+    });
+    // What still renders a mail that nobody waits for any more keeps nobody from leaving.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 /// Somebody wants the program to end (Ctrl-C, or SIGTERM). Dropping what runs is safe: a transaction is whole or absent.
@@ -207,6 +212,7 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Demo => demo::demo(app).await,
         Command::Import(args) => import::import(app, args).await,
         Command::Run(args) => run::run(app, args).await,
+        Command::Daemon(args) => daemon::daemon(app, args).await,
         Command::Verify(args) => verify::verify(app, args).await,
         Command::Parked(command) => parked::parked(app, command).await,
         Command::Arrears(command) => arrears::arrears(app, command).await,
@@ -248,6 +254,9 @@ pub(crate) struct App {
     pub clock: Arc<dyn Clock>,
     /// Who started the program, for the records of runs and decisions.
     pub by: String,
+    /// What the configuration was read by, to read it again.
+    global: Global,
+    levels: Levels,
 }
 
 impl App {

@@ -36,6 +36,7 @@ pub struct Config {
     pub mail: Mail,
     pub run: Run,
     pub api: Api,
+    pub daemon: Daemon,
 }
 
 /// Where the ledger is.
@@ -86,6 +87,17 @@ pub struct Mail {
 pub struct Run {
     /// Rentals that one transaction holds at most; a group is never split.
     pub batch_rentals: u32,
+    /// Rentals in each part of a date that several daemons share.
+    pub share_rentals: u32,
+}
+
+/// How the daemon tells others of its work.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Daemon {
+    /// Called when a day's work is done; often holds a secret.
+    pub heartbeat_url: Option<Secret>,
+    /// Who gets the daily summary.
+    pub summary_to: Option<String>,
 }
 
 /// How the HTTP API serves.
@@ -187,7 +199,7 @@ impl Default for Mail {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { batch_rentals: 2000 }
+        Self { batch_rentals: 2000, share_rentals: 20_000 }
     }
 }
 
@@ -363,7 +375,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 24] = [
+const KEYS: [Key; 27] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -386,8 +398,11 @@ const KEYS: [Key; 24] = [
     Key { name: "mail.redirectTo", secret: false, set: |c, v| put(&mut c.mail.redirect_to, v.address().map(Some)) },
     Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path("the path of a folder")) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
+    Key { name: "run.shareRentals", secret: false, set: |c, v| put(&mut c.run.share_rentals, v.whole(1, 10_000_000)) },
     Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },
     Key { name: "api.requestsPerMinute", secret: false, set: |c, v| put(&mut c.api.requests_per_minute, v.whole(0, 1_000_000)) },
+    Key { name: "daemon.heartbeatUrl", secret: true, set: |c, v| put(&mut c.daemon.heartbeat_url, v.web_address().map(Secret).map(Some)) },
+    Key { name: "daemon.summaryTo", secret: false, set: |c, v| put(&mut c.daemon.summary_to, v.address().map(Some)) },
 ];
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
@@ -698,6 +713,14 @@ impl<'a> Value<'a> {
         };
         self.text("sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE", fits)
             .map(|url| DatabaseUrl(url.to_owned()))
+    }
+
+    fn web_address(self) -> Result<String, String> {
+        let fits = |url: &str| {
+            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()))
+        };
+        self.text("a URL like https://example.com/ping", fits).map(str::to_owned)
     }
 
     fn level(self) -> Result<String, String> {

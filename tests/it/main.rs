@@ -6,6 +6,7 @@ mod api;
 mod architecture;
 mod branding;
 mod cli;
+mod daemon;
 mod delivery;
 mod delivery_smtp;
 mod edge_cases;
