@@ -17,6 +17,7 @@ mod key;
 mod mail;
 mod outbox;
 mod parked;
+mod payment;
 mod preview;
 mod run;
 mod runs;
@@ -143,6 +144,9 @@ enum Command {
     /// Billing groups: list, show, create, update, delete
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Payments: list, show, mark as paid, cancel
+    #[command(subcommand)]
+    Payment(payment::PaymentCommand),
     /// Tenants and their settings
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -244,6 +248,7 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Preview(args) => preview::show(app, args).await,
         Command::Runs(command) => runs::runs(app, command).await,
         Command::Group(command) => group::group(app, command).await,
+        Command::Payment(command) => payment::payment(app, command).await,
         Command::Key(command) => key::key(app, command).await,
         Command::Serve(args) => serve::serve(app, args).await,
         Command::Tenant(command) => tenant::tenant(app, command).await,

@@ -12,6 +12,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![recursion_limit = "256"] // The schemas of the API are long JSON literals.
 
 pub mod domain;
 

@@ -59,6 +59,16 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The same, where no body at all is as good as an object without fields.
+    pub(super) fn object_or_nothing(&mut self) -> Result<(Object, Vec<Problem>), ApiError> {
+        if self.body.is_empty() {
+            return Ok((Object::new(), std::mem::take(&mut self.query.problems)));
+        }
+        self.object()
+    }
+}
+
 /// What is answered when all went well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -82,6 +92,11 @@ impl Answer {
     /// An object of fields that are JSON already, in this order.
     pub(super) fn ok(fields: &[(&str, String)]) -> Self {
         Self { status: 200, body: object(fields), etag: None }
+    }
+
+    /// A value without anything around it.
+    pub(super) fn whole(value: &impl Serialize) -> Self {
+        Self { status: 200, body: json(value), etag: None }
     }
 
     pub(super) fn created(self) -> Self {

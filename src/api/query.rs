@@ -5,11 +5,14 @@
 
 use std::collections::HashMap;
 
+use chrono::NaiveDate;
+use chrono_tz::Tz;
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::change::Refusal;
+use crate::domain::calendar::parse_local_date;
 use crate::input::{ID_MAX, Problem, text_fault};
 use crate::store::page::{Page, Position, SortBy};
 
@@ -70,8 +73,22 @@ impl Query {
 
     /// A parameter that is an id.
     pub(super) fn id(&mut self, name: &'static str) -> Option<String> {
+        self.text(name, ID_MAX)
+    }
+
+    /// A parameter that is a day, from a date or an instant (rule 1).
+    pub(super) fn date(&mut self, name: &'static str, zone: Tz) -> Option<NaiveDate> {
+        let date = parse_local_date(self.get(name)?, zone);
+        if date.is_none() {
+            self.wrong(name, "is not a date such as 2026-03-01", "invalid_date");
+        }
+        date
+    }
+
+    /// A parameter that is a text.
+    pub(super) fn text(&mut self, name: &'static str, max: usize) -> Option<String> {
         let value = self.get(name)?.to_owned();
-        match text_fault(&value, ID_MAX, false) {
+        match text_fault(&value, max, false) {
             None => Some(value),
             Some((message, code)) => {
                 self.wrong(name, message, code);
@@ -140,7 +157,6 @@ pub(super) enum Envelope {
     /// `success` first.
     Success,
     /// No `success`, but the `limit`.
-    #[expect(dead_code, reason = "the first list of this kind is still to come")]
     Limit,
 }
 

@@ -6,17 +6,16 @@ use chrono::NaiveDate;
 use serde::Serialize;
 use serde_json::{Number, Value, json};
 
-use crate::clock;
 use crate::domain::Tenant;
 use crate::domain::calendar::local_date;
 use crate::domain::group::{GroupStatus, sum_of};
 use crate::input::value::Object;
 use crate::input::{NAME_MAX, Problem, Reader};
-use crate::render::payment::{amount_sum, instant};
+use crate::render::payment::amount_sum;
 use crate::store::groups::{GroupRecord, Member, Moves};
 use crate::store::{Session, StoreError};
 
-use super::{By, NotMade, Refusal, RefusalKind};
+use super::{By, NotMade, Refusal, RefusalKind, shown, tenant};
 
 /// What the audit log calls a group.
 const KIND: &str = "billingGroup";
@@ -50,7 +49,6 @@ pub struct GroupView {
 impl GroupView {
     fn new(tenant: &Tenant, record: GroupRecord, members: &[Member], today: NaiveDate) -> Self {
         let sum = sum_of(members.iter().filter_map(|member| member.rental.as_ref().ok()), tenant, today);
-        let shown = |micros| clock::instant(micros).map(instant).unwrap_or_default();
         Self {
             tenant_id: tenant.tenant_id.clone(),
             rental_ids: members.iter().map(|member| member.rental_id.clone()).collect(),
@@ -98,12 +96,6 @@ pub async fn view(session: &mut Session, by: &By, records: Vec<GroupRecord>) -> 
             GroupView::new(&tenant, record, members, today)
         })
         .collect())
-}
-
-async fn tenant(session: &mut Session, by: &By) -> Result<Tenant, StoreError> {
-    let found = session.find_tenant(&by.tenant_id).await?;
-    let tenant = found.ok_or_else(|| anyhow::anyhow!("tenant {} is gone", by.tenant_id))?;
-    Ok(tenant.map_err(|bad| anyhow::anyhow!("tenant {}: its {} is '{}'", by.tenant_id, bad.field, bad.value))?)
 }
 
 async fn view_one(session: &mut Session, by: &By, record: GroupRecord) -> Result<GroupView, StoreError> {

@@ -6,7 +6,10 @@
 //!
 //! A change looks before it writes, so a refusal has written nothing. Two that meet wait for each other or begin anew.
 
+pub mod customers;
 pub mod groups;
+pub mod payments;
+pub mod subscriptions;
 
 use std::time::Duration;
 
@@ -14,7 +17,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::clock;
+use crate::domain::Tenant;
 use crate::input::{INVALID_BILLING_DAY, Problem};
+use crate::render::payment::instant;
 use crate::store::audit::AuditEntry;
 use crate::store::{Result, Session, Store, StoreError, TxFuture};
 
@@ -146,6 +151,33 @@ impl By {
     }
 }
 
+/// The tenant that a change or a view is for.
+pub async fn tenant(session: &mut Session, by: &By) -> Result<Tenant> {
+    let found = session.find_tenant(&by.tenant_id).await?;
+    let tenant = found.ok_or_else(|| anyhow::anyhow!("tenant {} is gone", by.tenant_id))?;
+    Ok(tenant.map_err(|bad| anyhow::anyhow!("tenant {}: its {} is '{}'", by.tenant_id, bad.field, bad.value))?)
+}
+
+/// A stored instant as the API sends it.
+fn shown(micros: i64) -> String {
+    clock::instant(micros).map(instant).unwrap_or_default()
+}
+
+/// The fields of two states of one object that differ, before and after.
+fn differing(before: &Value, after: &Value) -> (Value, Value) {
+    let (mut was, mut is) = (serde_json::Map::new(), serde_json::Map::new());
+    let names = |state: &Value| state.as_object().map(|fields| fields.keys().cloned().collect()).unwrap_or_default();
+    let all: std::collections::BTreeSet<String> =
+        [before, after].into_iter().flat_map(|s| -> Vec<String> { names(s) }).collect();
+    for name in all {
+        if before.get(&name) != after.get(&name) {
+            was.extend(before.get(&name).map(|value| (name.clone(), value.clone())));
+            is.extend(after.get(&name).map(|value| (name.clone(), value.clone())));
+        }
+    }
+    (was.into(), is.into())
+}
+
 /// How often a change is begun before it gives up.
 const ATTEMPTS_MAX: u32 = 8;
 
@@ -160,7 +192,6 @@ where
     let mut attempts = 0;
     loop {
         let work = work.clone();
-        // The future borrows the closure, so both live in one block of the task that writes.
         match store.with_tx(move |tx| work(tx)).await {
             Ok(result) => return result.map_err(NotMade::Refused),
             Err(StoreError::Conflict | StoreError::Busy(_)) if attempts < ATTEMPTS_MAX => {

@@ -142,10 +142,10 @@ fn write(groups: &[GroupRow]) -> std::io::Result<()> {
 
 /// The fields of a request as the API would be sent it, so that both read them by the same rules.
 #[derive(Default)]
-struct Fields(Object);
+pub(super) struct Fields(pub(super) Object);
 
 impl Fields {
-    fn text(mut self, name: &str, text: Option<String>) -> Self {
+    pub(super) fn text(mut self, name: &str, text: Option<String>) -> Self {
         self.0.extend(text.map(|text| (name.to_owned(), Value::Text(text))));
         self
     }
@@ -254,7 +254,7 @@ fn told(group: &GroupView) -> String {
     )
 }
 
-fn not_made(not_made: NotMade) -> anyhow::Error {
+pub(super) fn not_made(not_made: NotMade) -> anyhow::Error {
     match not_made {
         NotMade::Refused(refusal) => refused(refusal),
         NotMade::Store(error) => error.into(),
@@ -262,7 +262,7 @@ fn not_made(not_made: NotMade) -> anyhow::Error {
 }
 
 /// A refusal with the code that the API would send, and each thing that is wrong.
-fn refused(refusal: Refusal) -> anyhow::Error {
+pub(super) fn refused(refusal: Refusal) -> anyhow::Error {
     let mut message = format!("{}: {}", refusal.code, refusal.message);
     if refusal.details.len() > 1 {
         let lines = refusal.details.iter().map(|problem| format!("\n  {}: {}", problem.path, problem.message));

@@ -142,7 +142,7 @@ pub fn parse_local_date(text: &str, zone: Tz) -> Option<NaiveDate> {
         return Some(local.date());
     }
     let instant = parse_instant(text)?;
-    let written_at_zero = instant.offset().local_minus_utc() == 0 && instant.time() == chrono::NaiveTime::MIN;
+    let written_at_zero = instant.offset().local_minus_utc() == 0 && instant.time() == NaiveTime::MIN;
     if written_at_zero { Some(instant.date_naive()) } else { Some(instant.with_timezone(&zone).date_naive()) }
 }
 
@@ -152,6 +152,14 @@ pub fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%:z"))
         .ok()
+}
+
+/// Reads an instant; a plain date is its midnight in `zone`, and what has no offset is in UTC.
+pub fn parse_local_instant(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
+    if let Some(date) = parse_date(text) {
+        return Some(wake_instant(date, NaiveTime::MIN, zone));
+    }
+    parse_instant(text).or_else(|| parse_instant(&format!("{text}Z"))).map(|instant| instant.with_timezone(&Utc))
 }
 
 fn parse_naive(text: &str) -> chrono::ParseResult<NaiveDateTime> {

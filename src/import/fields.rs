@@ -4,14 +4,14 @@
 
 use std::ops::RangeInclusive;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 
 use crate::domain::Currency;
-use crate::domain::calendar::{BillingPeriod, parse_date, parse_instant, parse_local_date};
+use crate::domain::calendar::{BillingPeriod, parse_local_date, parse_local_instant};
 use crate::domain::money::{AMOUNT_MAJOR_MAX, NumberError, parse_scaled};
 use crate::input::value::{Object, Value, get, meant, short};
-use crate::input::{EMAIL_MAX, ID_MAX, NOTES_MAX, TEXT_MAX, text_fault};
+use crate::input::{ADDRESS_PARTS, EMAIL_MAX, ID_MAX, NOTES_MAX, TEXT_MAX, is_email, text_fault};
 use crate::mail::check_address;
 
 /// Most recipients, or copies, of an invoice.
@@ -119,11 +119,7 @@ impl<'a> Fields<'a> {
     /// An e-mail address of a plausible shape.
     pub(super) fn email(&mut self, name: &str) -> Option<String> {
         let text = self.bounded_text(name, EMAIL_MAX, false)?;
-        let plausible = text
-            .split_once('@')
-            .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
-            && !text.contains(char::is_whitespace);
-        if !plausible {
+        if !is_email(&text) {
             self.fault(name, format!("'{}' is not an e-mail address", short(&text)));
             return None;
         }
@@ -245,7 +241,7 @@ impl<'a> Fields<'a> {
     /// An instant in microseconds UTC; a plain date is its midnight in the tenant's zone.
     pub(super) fn instant(&mut self, name: &str, zone: Tz) -> Option<i64> {
         let text = self.text(name)?;
-        let instant = read_instant(&text, zone);
+        let instant = parse_local_instant(&text, zone);
         if instant.is_none() {
             self.fault(name, format!("'{}' is not an instant such as 2026-03-01T09:30:00Z", short(&text)));
         }
@@ -362,30 +358,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The fields of an address in the public API.
-const ADDRESS_PARTS: [&str; 9] = [
-    "contactName",
-    "company",
-    "buildingInfo",
-    "streetAddress",
-    "locality",
-    "city",
-    "adminArea",
-    "postalCode",
-    "country",
-];
-
-fn read_instant(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
-    if let Some(date) = parse_date(text) {
-        let midnight = date.and_time(NaiveTime::MIN);
-        // A zone may skip its midnight; then the day begins an hour later.
-        let local = midnight.and_local_timezone(zone).earliest();
-        let local = local.or_else(|| (midnight + chrono::Duration::hours(1)).and_local_timezone(zone).earliest())?;
-        return Some(local.with_timezone(&Utc));
-    }
-    parse_instant(text).or_else(|| parse_instant(&format!("{text}Z"))).map(|instant| instant.with_timezone(&Utc))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_plain_day_as_an_instant_is_its_midnight_in_the_zone() {
-        let read = |text, zone| read_instant(text, zone).map(|instant| instant.to_rfc3339());
+        let read = |text, zone| parse_local_instant(text, zone).map(|instant| instant.to_rfc3339());
         let berlin = chrono_tz::Europe::Berlin;
         assert_eq!(read("2026-03-10", berlin).as_deref(), Some("2026-03-09T23:00:00+00:00"));
         assert_eq!(read("2026-03-10T10:00:00.5+02:00", berlin).as_deref(), Some("2026-03-10T08:00:00.500+00:00"));

@@ -183,7 +183,7 @@ struct Refused(Complaints);
 /// All of one call, inside its transaction.
 async fn run(session: &mut Session, job: Arc<Job>) -> store::Result<ImportSummary> {
     let import_id = uuid::Uuid::now_v7().to_string();
-    let call = ImportCall { import_id, now: job.now.timestamp_micros() };
+    let call = ImportCall { import_id, now: job.now.timestamp_micros(), by: "import".to_owned() };
     let mut work = Work { job, call, complaints: Complaints::default(), summary: ImportSummary::default() };
     session.begin_import().await?;
 

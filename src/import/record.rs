@@ -330,6 +330,7 @@ fn rental_content(fields: &mut Fields<'_>, basics: Basics) -> RentalContent {
         },
         serial_number: serial_number(fields),
         sku: fields.text("sku"),
+        order_id: fields.id("orderId"),
         notes: fields.notes("notes"),
     }
 }

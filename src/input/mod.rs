@@ -8,7 +8,12 @@ pub mod value;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use crate::domain::money::parse_scaled;
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+
+use crate::domain::Currency;
+use crate::domain::calendar::{parse_local_date, parse_local_instant};
+use crate::domain::money::{AMOUNT_MAJOR_MAX, NumberError, parse_scaled};
 
 use value::{Object, Value, get, repeated_key};
 
@@ -21,6 +26,19 @@ pub const TEXT_MAX: usize = 255;
 
 /// How many rentals one list may name.
 pub const RENTALS_MAX: usize = 100_000;
+
+/// The fields of an address in the public API.
+pub const ADDRESS_PARTS: [&str; 9] = [
+    "contactName",
+    "company",
+    "buildingInfo",
+    "streetAddress",
+    "locality",
+    "city",
+    "adminArea",
+    "postalCode",
+    "country",
+];
 
 /// How deep objects and lists may stand in each other.
 const DEPTH_MAX: usize = 64;
@@ -80,6 +98,24 @@ pub fn text_fault(text: &str, max: usize, lines: bool) -> Option<(String, &'stat
     None
 }
 
+/// Whether a text has the shape of an e-mail address.
+pub fn is_email(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
+        && !text.contains(char::is_whitespace)
+}
+
+/// What is wrong with an amount, and what would be right.
+pub fn amount_problem(path: &str, text: &str, error: NumberError, currency: Option<Currency>) -> Problem {
+    let code = match error {
+        NumberError::Negative => "too_small",
+        NumberError::TooLarge => "too_big",
+        _ => "invalid_number",
+    };
+    let most = if error == NumberError::TooLarge { format!(": the most is {AMOUNT_MAJOR_MAX}") } else { String::new() };
+    let currency = currency.map_or(String::new(), |currency| format!(" (in {currency})"));
+    Problem::new(path, format!("{} {error}{most}{currency}", value::short(text)), code)
+}
+
 /// The fields of one object, with the problems found so far.
 ///
 /// Each method gives `None` for a field that is absent, and for one that is wrong, which it then notes. `null` is wrong but
@@ -136,6 +172,137 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(text)
+    }
+
+    /// A text of 1 to `max` characters; an empty one is as good as absent.
+    pub fn text_or_empty(&mut self, name: &str, max: usize) -> Option<String> {
+        match self.value(name)? {
+            Value::Text(text) if text.is_empty() => None,
+            value => self.checked_text(name, value, max, false),
+        }
+    }
+
+    /// A text of several lines; an empty one is as good as absent.
+    pub fn lines(&mut self, name: &str) -> Option<String> {
+        match self.value(name)? {
+            Value::Text(text) if text.is_empty() => None,
+            value => self.checked_text(name, value, NOTES_MAX, true),
+        }
+    }
+
+    /// A text of several lines that must say something.
+    pub fn required_lines(&mut self, name: &str) -> String {
+        let text = self.value(name).and_then(|value| self.checked_text(name, value, NOTES_MAX, true));
+        self.required(name, text)
+    }
+
+    /// An e-mail address of a plausible shape.
+    pub fn email(&mut self, name: &str) -> Option<String> {
+        let text = self.text(name, EMAIL_MAX)?;
+        if !is_email(&text) {
+            self.note(name, format!("'{}' is not an e-mail address", value::short(&text)), "invalid_string");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A field that `null` removes: `Some(None)`.
+    pub fn or_null<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        if self.value(name) == Some(&Value::Null) { Some(None) } else { read(self).map(Some) }
+    }
+
+    /// The object in a field.
+    pub fn object(&mut self, name: &str) -> Option<&'a Object> {
+        match self.value(name)? {
+            Value::Object(object) => Some(object),
+            other => {
+                self.note(name, format!("is {}: expected an object", other.describe()), "invalid_type");
+                None
+            }
+        }
+    }
+
+    /// A whole number that is `valid`; `expected` says which are.
+    pub fn whole(&mut self, name: &str, valid: impl Fn(i64) -> bool, expected: &str) -> Option<i64> {
+        let value = self.value(name)?;
+        let Value::Number(text) = value else {
+            self.note(name, format!("is {}: expected {expected}", value.describe()), "invalid_type");
+            return None;
+        };
+        let number = parse_scaled(text, 0).ok().filter(|number| valid(*number));
+        if number.is_none() {
+            self.note(name, format!("is {text}: expected {expected}"), "invalid_number");
+        }
+        number
+    }
+
+    /// An amount that fits some currency, as it was written: how many digits it may have, only its currency can tell.
+    pub fn amount_text(&mut self, name: &str) -> Option<String> {
+        /// No currency has more.
+        const DIGITS_MAX: u32 = 4;
+        let value = self.value(name)?;
+        let Value::Number(text) = value else {
+            self.note(name, format!("is {}: expected a number", value.describe()), "invalid_type");
+            return None;
+        };
+        match parse_scaled(text, DIGITS_MAX) {
+            Ok(number) if number < 0 => self.note_amount(name, text, NumberError::Negative),
+            Ok(number) if number > AMOUNT_MAJOR_MAX * 10_i64.pow(DIGITS_MAX) => {
+                self.note_amount(name, text, NumberError::TooLarge);
+            }
+            Ok(_) => return Some(text.clone()),
+            Err(error) => self.note_amount(name, text, error),
+        }
+        None
+    }
+
+    /// An amount in minor units.
+    pub fn amount(&mut self, name: &str, currency: Currency) -> Option<i64> {
+        let text = self.amount_text(name)?;
+        match currency.parse_amount(&text) {
+            Ok(minor) => Some(minor),
+            Err(error) => {
+                self.problems.push(amount_problem(name, &text, error, Some(currency)));
+                None
+            }
+        }
+    }
+
+    fn note_amount(&mut self, name: &str, text: &str, error: NumberError) {
+        self.problems.push(amount_problem(name, text, error, None));
+    }
+
+    /// A day, from a date or an instant (rule 1).
+    pub fn date(&mut self, name: &str, zone: Tz) -> Option<NaiveDate> {
+        let text = self.text(name, TEXT_MAX)?;
+        let date = parse_local_date(&text, zone);
+        if date.is_none() {
+            let message = format!("'{}' is not a date such as 2026-03-01 or 2026-03-01T00:00:00Z", value::short(&text));
+            self.note(name, message, "invalid_date");
+        }
+        date
+    }
+
+    /// An instant; a plain date is its midnight in the tenant's zone.
+    pub fn instant(&mut self, name: &str, zone: Tz) -> Option<DateTime<Utc>> {
+        let text = self.text(name, TEXT_MAX)?;
+        let instant = parse_local_instant(&text, zone);
+        if instant.is_none() {
+            let message = format!("'{}' is not an instant such as 2026-03-01T09:30:00Z", value::short(&text));
+            self.note(name, message, "invalid_date");
+        }
+        instant
+    }
+
+    /// One value under two names that mean the same; both and different is wrong.
+    pub fn aliased(&mut self, name: &str, alias: &str, max: usize) -> Option<String> {
+        let (own, other) = (self.text_or_empty(name, max), self.text_or_empty(alias, max));
+        if let (Some(own), Some(other)) = (&own, &other)
+            && own != other
+        {
+            self.note(alias, format!("differs from {name}, which is the same thing"), "invalid_string");
+        }
+        own.or(other)
     }
 
     /// A note of several lines; `null` and an empty text are `Some(None)`: the note is to go.

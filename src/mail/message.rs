@@ -38,7 +38,7 @@ pub struct Envelope<'a> {
 /// A file that goes with a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
-    /// Made safe by [`safe_for_files`].
+    /// Made safe by [`safe_for_files`](super::safe_for_files).
     pub file_name: String,
     pub content_type: &'static str,
     pub bytes: Vec<u8>,

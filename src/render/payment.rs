@@ -45,6 +45,8 @@ pub struct WirePayment {
     /// Missing until it is given, so in every dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invoice_number: Option<String>,
+    /// Empty, and left out, where an imported payment did not say it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub issue_date: String,
     pub due_date: String,
     pub idempotency_key: String,
@@ -52,9 +54,20 @@ pub struct WirePayment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e_invoice: Option<WireEInvoice>,
     pub line_items: Vec<WireLine>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_reference: Option<String>,
     pub manually_marked: bool,
+    /// `key:<id>` or `cli`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marked_by: Option<String>,
     pub capture_attempts: u32,
     pub late_fee_applied: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
     /// Sent as null while unset, like the two after it, and unlike all others.
     pub paid_at: Option<String>,
     pub last_capture_attempt: Option<String>,
@@ -125,9 +138,14 @@ impl WirePayment {
                 missing: payment.e_invoice_lacks.clone(),
             }),
             line_items: payment.lines.iter().map(|line| WireLine::new(payment.currency, line)).collect(),
+            provider: None,
+            transaction_id: None,
+            payment_reference: None,
             manually_marked: false,
+            marked_by: None,
             capture_attempts: 0,
             late_fee_applied: false,
+            notes: None,
             // Only a payment of total 0 is paid from its creation (rule 16).
             paid_at: (payment.status == PaymentStatus::Paid).then(|| created_at.clone()),
             last_capture_attempt: None,

@@ -15,6 +15,7 @@ mod row;
 pub mod arrears;
 pub mod assets;
 pub mod audit;
+pub mod customers;
 pub mod daemon;
 pub mod due;
 pub mod groups;
@@ -26,6 +27,7 @@ pub mod outbox;
 pub mod page;
 pub mod parked;
 pub mod payments;
+pub mod rentals;
 pub mod replay;
 pub mod runs;
 pub mod shares;
@@ -367,6 +369,11 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
     (6, "share_the_work", include_str!("../../migrations/sqlite/0006_share_the_work.sql")),
+    (
+        7,
+        "serve_payments_customers_rentals",
+        include_str!("../../migrations/sqlite/0007_serve_payments_customers_rentals.sql"),
+    ),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
@@ -375,6 +382,11 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
     (6, "share_the_work", include_str!("../../migrations/postgres/0006_share_the_work.sql")),
+    (
+        7,
+        "serve_payments_customers_rentals",
+        include_str!("../../migrations/postgres/0007_serve_payments_customers_rentals.sql"),
+    ),
 ];
 
 /// The schema that this program works with: the number of its last migration.

@@ -299,7 +299,7 @@ on_both! {
         let swap = json!([group("G", 5, &["A"]), rental("B", "2026-01-10", json!({"billingGroupId": "H"}))]);
         world.import(swap).await;
         assert_eq!(world.db.texts(inside).await, ["A G", "B H"]);
-        world.db.store.with_tx(|tx| Box::pin(async move { tx.delete_group("T", "H", 1).await })).await.expect("deleted");
+        world.delete_group("H").await;
         assert_eq!(world.db.texts(inside).await, ["A G", "B -"]);
         assert!(refused(&world, json!([rental("B", "2026-01-10", json!({"billingGroupId": "H"}))])).await.contains("'H'"));
         let summary = world.import(json!([group("H", 7, &["B"])])).await;

@@ -1,11 +1,10 @@
 //! Importing: what files may hold, what is refused and how it is said, and what the ledger holds afterwards.
 
-use billday::change::groups::{self, GroupView, IfMatch};
-use billday::change::{By, NotMade, Refusal, settled, transact};
+use billday::change::NotMade;
 use billday::import::{Counts, ImportError, ImportFile, ImportSummary, Kind, import};
-use billday::store::{Session, TxFuture};
 use chrono::{DateTime, Utc};
 
+use crate::support::world::delete_group;
 use crate::support::{TestDb, on_both};
 
 const TENANT: &str =
@@ -455,11 +454,7 @@ on_both! {
 
     async fn a_deleted_group_comes_back_and_says_so(db: TestDb) {
         world(&db).await;
-        let delete = || transact(&db.store, |session: &mut Session| {
-            let by = By { tenant_id: "T".into(), actor: "cli".into(), now: DateTime::UNIX_EPOCH };
-            Box::pin(async move { settled(groups::delete(session, &by, "G1", &IfMatch::Any).await) })
-                as TxFuture<'_, Result<GroupView, Refusal>>
-        });
+        let delete = || delete_group(&db.store, "G1", DateTime::UNIX_EPOCH);
         assert_eq!(delete().await.expect("deleted").rental_ids, ["R1", "R2"]);
         assert_eq!(db.number("select count(*) from rentals where billing_group_id is not null").await, 0);
         assert!(matches!(delete().await, Err(NotMade::Refused(_))), "nothing to delete");

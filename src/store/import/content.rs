@@ -205,6 +205,7 @@ pub struct RentalContent {
     pub product_name: String,
     pub serial_number: Option<String>,
     pub sku: Option<String>,
+    pub order_id: Option<String>,
     pub notes: Option<String>,
 }
 

@@ -33,6 +33,16 @@ pub struct ImportCall {
     pub import_id: String,
     /// Microseconds UTC.
     pub now: i64,
+    /// Who brings the records in, for those that are new.
+    pub by: String,
+}
+
+impl ImportCall {
+    /// A call that writes one record, which counts as changed at `now`; it needs no [`begin_import`](Session::begin_import)
+    /// as long as the record says nothing of membership.
+    pub fn of_one(by: &str, now: i64) -> Self {
+        Self { import_id: uuid::Uuid::now_v7().to_string(), now, by: by.to_owned() }
+    }
 }
 
 /// What became of the records of a chunk.

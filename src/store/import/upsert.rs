@@ -399,6 +399,7 @@ impl Session {
             ("locale", of.text_or_null(|c| &c.locale)),
             ("billing_address", of.text_or_null(|c| &c.billing_address)),
             ("shipping_address", of.text_or_null(|c| &c.shipping_address)),
+            ("created_by", Column::Same(Value::Text(&call.by))),
             ("party_id", Column::Text(parties.iter().map(|p| p.party_id.as_str()).collect())),
             of.changed_at(),
         ];
@@ -464,7 +465,7 @@ impl Session {
             ("invoice_cc", of.text_or_null(|c| &c.invoice_cc)),
             ("status", of.text_or_null(|c| &c.status)),
             ("notes", of.text_or_null(|c| &c.notes)),
-            ("created_by", Column::Same(Value::Text("import"))),
+            ("created_by", Column::Same(Value::Text(&call.by))),
             of.changed_at(),
         ];
         columns.extend(of.stamp(call));
@@ -514,8 +515,8 @@ impl Session {
             records,
             RentalContent,
             "select rental_id as id, customer_id, billing_group_id, monthly_amount, currency, status, start_date,
-                    end_date, contract_length, ended_on, product_name, serial_number, sku, notes, created_at, updated_at,
-                    changed_at, import_id, import_place
+                    end_date, contract_length, ended_on, product_name, serial_number, sku, order_id, notes, created_at,
+                    updated_at, changed_at, import_id, import_place
              from rentals
              where tenant_id = $2 and rental_id in $keys"
         );
@@ -575,8 +576,9 @@ impl Session {
             ("product_name", of.text(|c| &c.product_name)),
             ("serial_number", of.text_or_null(|c| &c.serial_number)),
             ("sku", of.text_or_null(|c| &c.sku)),
+            ("order_id", of.text_or_null(|c| &c.order_id)),
             ("notes", of.text_or_null(|c| &c.notes)),
-            ("created_by", Column::Same(Value::Text("import"))),
+            ("created_by", Column::Same(Value::Text(&call.by))),
             of.changed_at(),
         ];
         columns.extend(of.stamp(call));
@@ -589,7 +591,8 @@ impl Session {
                            currency = excluded.currency, status = excluded.status, start_date = excluded.start_date,
                            end_date = excluded.end_date, contract_length = excluded.contract_length,
                            ended_on = excluded.ended_on, product_name = excluded.product_name,
-                           serial_number = excluded.serial_number, sku = excluded.sku, notes = excluded.notes,
+                           serial_number = excluded.serial_number, sku = excluded.sku,
+                           order_id = excluded.order_id, notes = excluded.notes,
                            changed_at = excluded.changed_at, created_at = excluded.created_at,
                            updated_at = excluded.updated_at, import_id = excluded.import_id,
                            import_place = excluded.import_place",

@@ -56,6 +56,14 @@ pub(super) const INVARIANTS: &[Statement] = &[
             where origin = 'billday' and total - subtotal <> tax_amount",
     },
     Statement {
+        check: "marked_payment_not_paid",
+        what: "each payment that somebody marked as paid is paid, and since when is on record",
+        sql: "
+            select tenant_id, 'payment ' || payment_id || ', ' || status || ', marked by ' || marked_by as named
+            from payments
+            where marked_by is not null and (status <> 'paid' or paid_at is null)",
+    },
+    Statement {
         check: "line_without_payment",
         what: "each line belongs to a payment",
         sql: "

@@ -12,14 +12,39 @@ const GROUPS: &str = "/v1/billing-groups";
 
 /// Every operation that needs a key: method, path, a body that it would take.
 fn operations() -> Vec<(&'static str, &'static str, Option<serde_json::Value>)> {
+    let customer = json!({"email": "n@new.example", "firstName": "N", "lastName": "N", "customerType": "individual"});
     vec![
         ("GET", GROUPS, None),
         ("POST", GROUPS, Some(new_group(json!({})))),
-        ("GET", "/v1/billing-groups/{id}", None),
-        ("PATCH", "/v1/billing-groups/{id}", Some(json!({"billingDay": 3}))),
-        ("DELETE", "/v1/billing-groups/{id}", None),
+        ("GET", "/v1/billing-groups/{group}", None),
+        ("PATCH", "/v1/billing-groups/{group}", Some(json!({"billingDay": 3}))),
+        ("DELETE", "/v1/billing-groups/{group}", None),
+        ("GET", "/v1/payments", None),
+        ("GET", "/v1/payments/{payment}", None),
+        ("POST", "/v1/payments/{payment}/mark-paid", None),
+        ("POST", "/v1/payments/{payment}/cancel", Some(json!({"reason": "x"}))),
+        ("GET", "/v1/customers", None),
+        ("POST", "/v1/customers", Some(customer)),
+        ("GET", "/v1/customers/{customer}", None),
+        ("PUT", "/v1/customers/{customer}", Some(json!({"phone": "1"}))),
+        ("GET", "/v1/subscriptions", None),
+        ("POST", "/v1/subscriptions", Some(json!({"customerId": "C", "monthlyAmount": 1}))),
+        ("GET", "/v1/subscriptions/{subscription}", None),
+        ("PATCH", "/v1/subscriptions/{subscription}", Some(json!({"notes": "x"}))),
+        ("POST", "/v1/subscriptions/{subscription}/cancel", Some(json!({"reason": "other"}))),
         ("GET", "/v1/audit-log", None),
     ]
+}
+
+/// A path with ids: those that `T` has, those that `U` has, or one that nobody has.
+fn filled(path: &str, whose: &str) -> String {
+    let ids = match whose {
+        "T" => ["G1", "P1", "C", "R5"],
+        "U" => ["UG", "UP", "UC", "UR"],
+        nobody => [nobody; 4],
+    };
+    let kinds = ["{group}", "{payment}", "{customer}", "{subscription}"];
+    kinds.iter().zip(ids).fold(path.to_owned(), |path, (kind, id)| path.replace(kind, id))
 }
 
 on_both! {
@@ -45,7 +70,7 @@ on_both! {
         wrong_secret.replace_range(good.len() - 1.., if good.ends_with('x') { "y" } else { "x" });
         wrong_id.replace_range(10..18, "zzzzzzzz");
         for (method, path, body) in operations() {
-            let bare = HttpRequest::new(method, &path.replace("{id}", "G1")).header("Tenant-ID", "T");
+            let bare = HttpRequest::new(method, &filled(path, "T")).header("Tenant-ID", "T");
             let bare = body.map_or(bare.clone(), |body| bare.json(&body));
             for authorization in [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Basic abc"), Some(&api.key)] {
                 let request = authorization.map_or(bare.clone(), |value| bare.clone().header("Authorization", value));
@@ -78,7 +103,7 @@ on_both! {
     async fn a_tenant_that_may_not_be_asked_for_is_refused_alike_whatever_the_reason(db: TestDb) {
         let api = ApiWorld::new(db).await;
         for (method, path, body) in operations() {
-            let request = api.request(method, &path.replace("{id}", "UG")).without("Tenant-ID");
+            let request = api.request(method, &filled(path, "U")).without("Tenant-ID");
             let request = body.map_or(request.clone(), |body| request.json(&body));
             let mut bodies = Vec::new();
             // None, empty, unknown, another's, one's own twice, one's own with something more.
@@ -95,7 +120,7 @@ on_both! {
         let mut api = ApiWorld::new(db).await;
         api.key = api.new_key(KeyRights { tenants: &["T", "U"], read_only: true, ..KeyRights::default() }).await;
         for (method, path, body) in operations() {
-            let request = api.request(method, &path.replace("{id}", "G1"));
+            let request = api.request(method, &filled(path, "T"));
             let request = body.map_or(request.clone(), |body| request.json(&body));
             let reply = api.send(request).await;
             if method == "GET" { reply.good(200); } else { reply.expect(403, "INSUFFICIENT_PERMISSIONS"); }
@@ -121,13 +146,13 @@ on_both! {
             assert_eq!(names(&foreign), names(&none));
         };
         // In a path.
-        for (method, path, body) in operations().into_iter().filter(|(_, path, _)| path.contains("{id}")) {
-            let request = |id: &str| {
-                let request = api.request(method, &path.replace("{id}", id));
+        for (method, path, body) in operations().into_iter().filter(|(_, path, _)| path.contains('{')) {
+            let request = |whose: &str| {
+                let request = api.request(method, &filled(path, whose));
                 body.as_ref().map_or(request.clone(), |body| request.json(body))
             };
-            same(request("UG"), request("none"), &[]).await;
-            same(request("UG").header("If-Match", "\"1\""), request("none").header("If-Match", "\"1\""), &[]).await;
+            same(request("U"), request("none"), &[]).await;
+            same(request("U").header("If-Match", "\"1\""), request("none").header("If-Match", "\"1\""), &[]).await;
         }
         // In a body.
         let pairs: &[(&str, &str)] = &[("UC", "nC"), ("UR", "nR")];
@@ -145,9 +170,30 @@ on_both! {
             let request = |body| api.request("PATCH", "/v1/billing-groups/G1").json(&body);
             same(request(theirs), request(nobodys), pairs).await;
         }
+        let pairs: &[(&str, &str)] = &[("UC", "nC"), ("UG", "nG")];
+        for (method, path) in [("POST", "/v1/subscriptions"), ("PATCH", "/v1/subscriptions/R5")] {
+            let request = |with: (&str, &str)| {
+                let mut body = json!({"customerId": "C", "monthlyAmount": 1});
+                body[with.0] = with.1.into();
+                api.request(method, path).json(&body)
+            };
+            same(request(("billingGroupId", "UG")), request(("billingGroupId", "nG")), pairs).await;
+            same(request(("customerId", "UC")), request(("customerId", "nC")), pairs).await;
+        }
+        // An e-mail that only another tenant's customer has is free.
+        api.world.db.execute("update customers set email = 'free@u.example' where tenant_id = 'U'").await;
+        api.put("/v1/customers/C", &json!({"email": "free@u.example"})).await.good(200);
         // As a filter, and as a cursor of the other's list.
         let request = |target: &str| api.request("GET", target);
         same(request("/v1/billing-groups?customerId=UC"), request("/v1/billing-groups?customerId=none"), &[]).await;
+        for (list, filter, id) in [
+            ("payments", "customerId", "UC"), ("payments", "rentalId", "UR"), ("payments", "billingGroupId", "UG"),
+            ("subscriptions", "customerId", "UC"), ("subscriptions", "orderId", "UO"), ("subscriptions", "serialNumber", "US"),
+            ("customers", "email", "pay@umbrella.example"),
+        ] {
+            let target = |id: &str| request(&format!("/v1/{list}?{filter}={id}"));
+            same(target(id), target("none"), &[]).await;
+        }
         same(request("/v1/audit-log?objectId=UG"), request("/v1/audit-log?objectId=none"), &[]).await;
         let key = api.new_key(KeyRights { tenants: &["T", "U"], ..KeyRights::default() }).await;
         for tenant in ["T", "U"] {

@@ -34,6 +34,28 @@ enum Step {
     Delete {
         group: usize,
     },
+    Rental {
+        amount: u32,
+        months: u32,
+        started: u64,
+        group: Option<usize>,
+    },
+    Change {
+        rental: usize,
+        body: Value,
+    },
+    /// Into a group, or out of the one that it is in.
+    Move {
+        rental: usize,
+        group: Option<usize>,
+    },
+    End {
+        rental: usize,
+    },
+    Settle {
+        payment: usize,
+        paid: bool,
+    },
     /// So many days are run, one after the other.
     Run {
         days: u64,
@@ -52,8 +74,26 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4_usize, 1..=28_u32).prop_map(|(group, day)| Step::Day { group, day }),
         2 => (0..4_usize, any::<bool>()).prop_map(|(group, active)| Step::Status { group, active }),
         1 => (0..4_usize).prop_map(|group| Step::Delete { group }),
+        2 => (1..500_u32, 0..14_u32, 0..60_u64, prop::option::of(0..4_usize))
+            .prop_map(|(amount, months, started, group)| Step::Rental { amount, months, started, group }),
+        2 => (0..10_usize, change()).prop_map(|(rental, body)| Step::Change { rental, body }),
+        3 => (0..10_usize, prop::option::of(0..4_usize)).prop_map(|(rental, group)| Step::Move { rental, group }),
+        1 => (0..10_usize).prop_map(|rental| Step::End { rental }),
+        1 => (0..20_usize, any::<bool>()).prop_map(|(payment, paid)| Step::Settle { payment, paid }),
         3 => (1..25_u64).prop_map(|days| Step::Run { days }),
         1 => (1..40_u64).prop_map(|days| Step::Pause { days }),
+    ]
+}
+
+/// What is changed of a subscription.
+fn change() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (0..50_000_u32).prop_map(|cents| json!({"monthlyAmount": f64::from(cents) / 100.0})),
+        (0..13_u32, 1..29_u32).prop_map(|(month, day)| match month {
+            0 => json!({"endDate": null}),
+            month => json!({"endDate": format!("2026-{month:02}-{day:02}")}),
+        }),
+        (0..14_u32).prop_map(|months| json!({"contractLength": (months > 0).then_some(months)})),
     ]
 }
 
@@ -61,15 +101,37 @@ fn step() -> impl Strategy<Value = Step> {
 struct Lived {
     api: ApiWorld,
     groups: Vec<String>,
+    rentals: Vec<String>,
 }
 
 impl Lived {
     async fn new(db: TestDb) -> Self {
-        Self { api: ApiWorld::new(db).await, groups: vec!["G1".into()] }
+        let rentals = RENTALS.map(String::from).into();
+        Self { api: ApiWorld::new(db).await, groups: vec!["G1".into()], rentals }
     }
 
     fn path(&self, group: usize) -> String {
         format!("{GROUPS}/{}", self.groups[group % self.groups.len()])
+    }
+
+    fn rental(&self, rental: usize) -> String {
+        format!("/v1/subscriptions/{}", self.rentals[rental % self.rentals.len()])
+    }
+
+    /// The id of a payment, by its place in an order that both worlds share.
+    async fn payment(&self, place: usize) -> Option<String> {
+        let page = self.api.get("/v1/payments?limit=100").await.good(200);
+        let mut keys: Vec<(String, String)> = page["payments"]
+            .as_array()?
+            .iter()
+            .map(|payment| {
+                let text = |field: &str| payment[field].as_str().unwrap_or_default().to_owned();
+                (self.renamed(json!(text("idempotencyKey"))).to_string(), text("paymentId"))
+            })
+            .collect();
+        keys.sort();
+        let place = place % keys.len().max(1);
+        keys.get(place).map(|(_, id)| id.clone())
     }
 
     /// Asks, and tells what was answered without what differs between the worlds.
@@ -89,28 +151,59 @@ impl Lived {
                 self.api.patch(&self.path(*group), &json!({"status": status})).await
             }
             Step::Delete { group } => self.api.delete(&self.path(*group)).await,
+            Step::Rental { amount, months, started, group } => {
+                let start = billday::clock::Clock::now(&*self.api.world.clock).date_naive() - Days::new(*started);
+                let group = group.map_or("", |group| self.groups[group % self.groups.len()].as_str());
+                let body = json!({"customerId": "C", "monthlyAmount": amount, "contractLength": months,
+                    "startDate": start.to_string(), "billingGroupId": group});
+                self.api.post("/v1/subscriptions", &body).await
+            }
+            Step::Change { rental, body } => self.api.patch(&self.rental(*rental), body).await,
+            Step::Move { rental, group } => {
+                let group = group.map(|group| &self.groups[group % self.groups.len()]);
+                self.api.patch(&self.rental(*rental), &json!({"billingGroupId": group})).await
+            }
+            Step::End { rental } => {
+                self.api.post(&format!("{}/cancel", self.rental(*rental)), &json!({"reason": "other"})).await
+            }
+            Step::Settle { payment, paid } => {
+                let Some(id) = self.payment(*payment).await else { return Value::Null };
+                let (action, body) = if *paid { ("mark-paid", json!({})) } else { ("cancel", json!({"reason": "x"})) };
+                let reply = self.api.post(&format!("/v1/payments/{id}/{action}"), &body).await;
+                assert!(reply.status < 500, "{reply:?}");
+                return json!([reply.status, reply.json()["error"]["code"]]);
+            }
             Step::Run { .. } | Step::Pause { .. } => return Value::Null,
         };
         assert!(reply.status < 500, "{reply:?}");
         let mut told = reply.json();
         if reply.status == 201 {
-            self.groups.push(told["billingGroup"]["billingGroupId"].as_str().expect("an id").to_owned());
-        }
-        if let Some(group) = told["billingGroup"].as_object_mut() {
-            for differing in ["billingGroupId", "createdBy"] {
-                group.remove(differing);
+            match told["rentalId"].as_str() {
+                Some(rental) => self.rentals.push(rental.to_owned()),
+                None => self.groups.push(told["billingGroup"]["billingGroupId"].as_str().expect("an id").to_owned()),
             }
         }
-        json!([reply.status, self.renamed(told)])
+        for object in ["billingGroup", "rental"] {
+            for differing in ["billingGroupId", "createdBy", "cancellationDetails"] {
+                told[object].as_object_mut().and_then(|object| object.remove(differing));
+            }
+        }
+        let mut told = self.renamed(told);
+        if let Some(rentals) = told["billingGroup"]["rentalIds"].as_array_mut() {
+            // Ids of the same instant are in no order.
+            rentals.sort_by_key(ToString::to_string);
+        }
+        json!([reply.status, told])
     }
 
-    /// Ids of groups as their places in the order of creation.
+    /// Ids of groups and rentals as their places in the order of creation.
     fn renamed(&self, told: Value) -> Value {
-        let text = self
-            .groups
-            .iter()
-            .enumerate()
-            .fold(told.to_string(), |text, (n, id)| text.replace(id, &format!("group{n}")));
+        let names = |kind: &'static str, ids: &[String]| {
+            ids.iter().enumerate().map(|(n, id)| (id.clone(), format!("{kind}{n}"))).collect::<Vec<_>>()
+        };
+        let made = names("rental", &self.rentals).into_iter().skip(RENTALS.len());
+        let all = names("group", &self.groups).into_iter().chain(made);
+        let text = all.fold(told.to_string(), |text, (id, name)| text.replace(&id, &name));
         serde_json::from_str(&text).expect("JSON")
     }
 }

@@ -1,4 +1,4 @@
-//! What a body may hold: every field of every group body, missing, null, of other types, at its bounds and beyond.
+//! What a body may hold: every field of every body, missing, null, of other types, at its bounds and beyond.
 
 use serde_json::{Value, json};
 
@@ -19,23 +19,64 @@ async fn send_raw(api: &ApiWorld, method: &str, target: &str, body: impl Into<Ve
     api.send(api.request(method, target).header("Content-Type", "application/json; charset=utf-8").body(body)).await
 }
 
+/// What a field takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// A text of 1 to so many characters.
+    Text(usize),
+    /// The same, where an empty one is as good as absent.
+    TextOrEmpty(usize),
+    /// The same as a name: not only white space.
+    Name,
+    /// A text with lines; `true` where null removes it.
+    Lines(bool),
+    /// A text with lines that must say something.
+    Reason,
+    BillingDay,
+    RentalIds,
+    Word,
+    Email,
+    Amount,
+    /// A day or an instant; `true` where an empty one is as good as absent.
+    Time(bool),
+    Months,
+    Terms,
+    Address,
+}
+
+/// A field of a body: what it takes, and whether null removes what is there.
+type Field = (&'static str, Kind, bool);
+
 /// What is wrong with a field that holds each of these: raw text and the code of the detail.
-fn faults(field: &str) -> Vec<(String, &'static str)> {
+fn faults((_, kind, removable): Field) -> Vec<(String, &'static str)> {
     let text = |length: usize| format!("\"{}\"", "ä".repeat(length));
-    let mut faults: Vec<(String, &'static str)> = match field {
-        "customerId" | "groupName" => {
-            let most = if field == "customerId" { 128 } else { 200 };
-            let mut faults =
-                vec![(text(most + 1), "too_big"), (text(1024 * 1024), "too_big"), ("\"\"".into(), "too_small")];
-            faults.extend(["null", "5", "1e400", "true", "[]", "{}"].map(|raw| (raw.to_owned(), "invalid_type")));
+    let of_type = |others: &[&'static str]| others.iter().map(|raw| (String::from(*raw), "invalid_type")).collect();
+    let not_text = ["5", "1e400", "true", "[]", "{}"];
+    let mut faults: Vec<(String, &'static str)> = match kind {
+        Kind::Text(most) | Kind::TextOrEmpty(most) => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&not_text);
+            faults.extend([(text(most + 1), "too_big"), (text(1024 * 1024), "too_big")]);
+            faults.extend((kind == Kind::Text(most)).then(|| ("\"\"".into(), "too_small")));
+            faults.push(("\"a\\nb\"".into(), "invalid_string"));
             faults
         }
-        "notes" => {
-            let mut faults = vec![(text(2001), "too_big"), ("\"a\\rb\"".into(), "invalid_string")];
-            faults.extend(["5", "false", "[]", "{}"].map(|raw| (raw.to_owned(), "invalid_type")));
+        Kind::Name => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&not_text);
+            faults.extend([
+                (text(201), "too_big"),
+                ("\"\"".into(), "too_small"),
+                ("\" \\u2003 \"".into(), "too_small"),
+            ]);
+            faults.push(("\"a\\nb\"".into(), "invalid_string"));
             faults
         }
-        "billingDay" => {
+        Kind::Lines(_) | Kind::Reason => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&["5", "false", "[]", "{}"]);
+            faults.extend([(text(2001), "too_big"), ("\"a\\rb\"".into(), "invalid_string")]);
+            faults.extend((kind == Kind::Reason).then(|| ("\"\"".into(), "too_small")));
+            faults
+        }
+        Kind::BillingDay => {
             let bad = [
                 "0",
                 "29",
@@ -50,56 +91,243 @@ fn faults(field: &str) -> Vec<(String, &'static str)> {
                 "{}",
                 "15.0000001",
             ];
-            let mut faults: Vec<(String, &'static str)> = bad.map(|raw| (raw.to_owned(), "invalid_billing_day")).into();
-            faults.push(("null".into(), "invalid_type"));
-            faults
+            bad.map(|raw| (raw.to_owned(), "invalid_billing_day")).into()
         }
-        "rentalIds" => {
+        Kind::RentalIds => {
             let many = serde_json::to_string(&vec!["R3"; 100_001]).expect("JSON");
-            let mut faults = vec![(many, "too_big")];
-            faults.extend(["null", "5", "\"R3\"", "{}", "true"].map(|raw| (raw.to_owned(), "invalid_type")));
+            let mut faults: Vec<(String, &'static str)> = of_type(&["5", "\"R3\"", "{}", "true"]);
+            faults.push((many, "too_big"));
             faults
         }
-        "status" => {
-            let mut faults = vec![
-                ("\"paused\"".into(), "invalid_enum"),
-                ("\"Active\"".into(), "invalid_enum"),
-                ("\"\"".into(), "invalid_enum"),
+        Kind::Word => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&["1", "[]", "{}", "true"]);
+            faults.extend(["\"paused\"", "\"Active\"", "\"\""].map(|raw| (raw.to_owned(), "invalid_enum")));
+            faults
+        }
+        Kind::Email => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&not_text);
+            faults.push((format!("\"{}@a.example\"", "a".repeat(250)), "too_big"));
+            faults.push(("\"\"".into(), "too_small"));
+            faults.extend(
+                ["\"a\"", "\"@a\"", "\"a@\"", "\"a@b@c\"", "\"a b@c\"", "\"a@b\\nc\""]
+                    .map(|raw| (raw.to_owned(), "invalid_string")),
+            );
+            faults
+        }
+        Kind::Amount => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&["\"5\"", "true", "[]", "{}"]);
+            faults.extend(["5.001", "1e-3", "0.00001"].map(|raw| (raw.to_owned(), "invalid_number")));
+            faults.extend(["-1", "-0.01", "-5e2"].map(|raw| (raw.to_owned(), "too_small")));
+            faults.extend(
+                ["1000000000000", "1e12", "1e400", "99999999999999999999"].map(|raw| (raw.to_owned(), "too_big")),
+            );
+            faults
+        }
+        Kind::Time(_) => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&not_text);
+            let bad = [
+                "yesterday",
+                "2026-02-30",
+                "2026-2-3",
+                "01/02/2026",
+                "2026-02-03T25:00:00Z",
+                "20260203",
+                " 2026-02-03",
             ];
-            faults.extend(["null", "1", "[]", "{}", "true"].map(|raw| (raw.to_owned(), "invalid_type")));
+            faults.extend(bad.map(|text| (format!("\"{text}\""), "invalid_date")));
+            faults.extend((kind == Kind::Time(false)).then(|| ("\"\"".into(), "too_small")));
             faults
         }
-        other => panic!("{other}"),
+        Kind::Months => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&["\"12\"", "true", "[]", "{}"]);
+            faults.extend(
+                ["-1", "121", "1.5", "1e400", "99999999999999999999"].map(|raw| (raw.to_owned(), "invalid_number")),
+            );
+            faults
+        }
+        Kind::Terms => {
+            let mut faults: Vec<(String, &'static str)> = of_type(&["\"14\"", "true", "[]", "{}"]);
+            faults.extend(["-7", "1", "15", "14.5", "31"].map(|raw| (raw.to_owned(), "invalid_number")));
+            faults
+        }
+        Kind::Address => of_type(&["5", "\"Street 1\"", "true", "[]"]),
     };
-    if ["customerId", "groupName", "notes"].contains(&field) {
+    if let Kind::Text(_) | Kind::TextOrEmpty(_) | Kind::Name | Kind::Lines(_) | Kind::Reason = kind {
         faults.push(("\"a\\u0000b\"".into(), "invalid_string"));
         faults.push(("\"a\\u009fb\"".into(), "invalid_string"));
     }
-    if field == "groupName" {
-        faults.push(("\" \\u2003 \"".into(), "too_small"));
-        faults.push(("\"a\\nb\"".into(), "invalid_string"));
+    if !removable {
+        faults.push(("null".into(), "invalid_type"));
     }
     faults
+}
+
+/// A customer that can be created.
+fn new_customer() -> Value {
+    json!({"email": "n@new.example", "firstName": "N", "lastName": "N", "customerType": "individual"})
+}
+
+/// Every body that the API takes, with its fields.
+fn bodies() -> Vec<(&'static str, &'static str, Value, Vec<Field>)> {
+    use Kind::{
+        Address, Amount, BillingDay, Email, Lines, Months, Name, Reason, RentalIds, Terms, Text, TextOrEmpty, Time,
+        Word,
+    };
+    let customer = |more: &[Field]| {
+        let mut fields = vec![
+            ("email", Email, false),
+            ("firstName", Text(255), false),
+            ("lastName", Text(255), false),
+            ("company", TextOrEmpty(255), true),
+            ("phone", TextOrEmpty(255), true),
+            ("customerType", Word, false),
+            ("status", Word, false),
+            ("billingAddress", Address, true),
+            ("shippingAddress", Address, true),
+            ("vatId", Text(255), true),
+            ("paymentTermsDays", Terms, true),
+            ("taxTreatment", Word, true),
+            ("locale", Text(255), true),
+            ("billingEmail", Email, true),
+            ("buyerReference", Text(255), true),
+            ("registration", Text(255), true),
+            ("eInvoice", Word, true),
+        ];
+        fields.extend(more);
+        fields
+    };
+    vec![
+        (
+            "POST",
+            GROUPS,
+            new_group(json!({"notes": "x"})),
+            vec![
+                ("customerId", Text(128), false),
+                ("groupName", Name, false),
+                ("notes", Lines(true), true),
+                ("billingDay", BillingDay, false),
+                ("rentalIds", RentalIds, false),
+            ],
+        ),
+        (
+            "PATCH",
+            G1,
+            json!({"notes": "x"}),
+            vec![
+                ("customerId", Text(128), false),
+                ("groupName", Name, false),
+                ("notes", Lines(true), true),
+                ("billingDay", BillingDay, false),
+                ("rentalIds", RentalIds, false),
+                ("status", Word, false),
+            ],
+        ),
+        (
+            "POST",
+            "/v1/payments/P1/mark-paid",
+            json!({}),
+            vec![
+                ("paymentReference", TextOrEmpty(255), false),
+                ("reference", TextOrEmpty(255), false),
+                ("notes", Lines(false), false),
+                ("paidAt", Time(false), false),
+            ],
+        ),
+        ("POST", "/v1/payments/P1/cancel", json!({}), vec![("reason", Reason, false)]),
+        ("POST", "/v1/customers", new_customer(), customer(&[])),
+        ("PUT", "/v1/customers/C", json!({}), customer(&[("customerId", Text(128), false)])),
+        (
+            "POST",
+            "/v1/subscriptions",
+            json!({"customerId": "C", "monthlyAmount": 5}),
+            vec![
+                ("customerId", Text(128), false),
+                ("monthlyAmount", Amount, false),
+                ("startDate", Time(true), false),
+                ("endDate", Time(true), false),
+                ("contractLength", Months, false),
+                ("productName", TextOrEmpty(255), false),
+                ("assetSerialNumber", TextOrEmpty(255), false),
+                ("serialNumber", TextOrEmpty(255), false),
+                ("sku", TextOrEmpty(255), false),
+                ("orderId", TextOrEmpty(128), false),
+                ("billingGroupId", TextOrEmpty(128), false),
+                ("notes", Lines(false), false),
+            ],
+        ),
+        (
+            "PATCH",
+            "/v1/subscriptions/R5",
+            json!({}),
+            vec![
+                ("customerId", Text(128), false),
+                ("monthlyAmount", Amount, false),
+                ("endDate", Time(true), true),
+                ("contractLength", Months, true),
+                ("productName", TextOrEmpty(255), false),
+                ("assetSerialNumber", TextOrEmpty(255), false),
+                ("serialNumber", TextOrEmpty(255), false),
+                ("billingGroupId", TextOrEmpty(128), true),
+                ("notes", Lines(true), true),
+            ],
+        ),
+        (
+            "POST",
+            "/v1/subscriptions/R5/cancel",
+            json!({"reason": "other"}),
+            vec![("reason", Word, false), ("notes", Lines(false), false), ("rentalId", Text(128), false)],
+        ),
+    ]
+}
+
+/// What the fields of bodies can change, as the API shows it.
+async fn everything(api: &ApiWorld) -> String {
+    let mut shown = String::new();
+    for list in ["billing-groups", "payments", "customers", "subscriptions"] {
+        shown.push_str(&api.get(&format!("/v1/{list}?limit=100")).await.body);
+    }
+    shown
 }
 
 on_both! {
     async fn every_wrong_value_of_every_field_is_named_and_changes_nothing(db: TestDb) {
         let api = ApiWorld::new(db).await;
-        let before = api.get(G1).await.body;
-        let bodies = [("POST", GROUPS, new_group(json!({"notes": "x"}))), ("PATCH", G1, json!({"notes": "x"}))];
-        for (method, target, base) in bodies {
-            for field in ["customerId", "groupName", "notes", "billingDay", "rentalIds", "status"] {
-                if (method, field) == ("POST", "status") {
-                    continue; // Ignored there.
-                }
+        let before = everything(&api).await;
+        for (method, target, base, fields) in bodies() {
+            for field in fields {
                 for (raw, code) in faults(field) {
-                    let reply = send_raw(&api, method, target, with_raw(base.clone(), field, &raw)).await;
+                    let reply = send_raw(&api, method, target, with_raw(base.clone(), field.0, &raw)).await;
                     let expected = if code == "invalid_billing_day" { "INVALID_BILLING_DAY" } else { "VALIDATION_ERROR" };
                     let shown: String = raw.chars().take(40).collect();
-                    assert_eq!((reply.status, reply.code()), (400, expected.to_owned()), "{method} {field} {shown}");
-                    assert_eq!(reply.details(), [format!("{field} ({code})")], "{method} {field} {shown}");
+                    let place = format!("{method} {target} {} {shown}", field.0);
+                    assert_eq!((reply.status, reply.code()), (400, expected.to_owned()), "{place}");
+                    let fields = reply.details();
+                    assert!(fields == [format!("{} ({code})", field.0)], "{place}: {fields:?}, not {code}");
                 }
             }
+        }
+        for (target, base, fields) in [
+            ("/v1/customers", new_customer(), &["email", "firstName", "lastName", "customerType"][..]),
+            ("/v1/subscriptions", json!({"customerId": "C", "monthlyAmount": 5}), &["customerId", "monthlyAmount"]),
+            ("/v1/subscriptions/R5/cancel", json!({"reason": "other"}), &["reason"]),
+            ("/v1/payments/P1/cancel", json!({"reason": "x"}), &["reason"]),
+        ] {
+            for field in fields {
+                let mut body = base.clone();
+                body.as_object_mut().expect("an object").remove(*field);
+                let told = api.post(target, &body).await.expect(400, "VALIDATION_ERROR");
+                assert_eq!(told.details(), [format!("{field} (required)")], "{target}");
+            }
+        }
+        let parts = json!({"contactName": "A", "streetAddress": "S", "city": "B", "country": "DE"});
+        for part in ["contactName", "streetAddress", "city", "country"] {
+            let mut address = parts.clone();
+            address.as_object_mut().expect("an object").remove(part);
+            let told = api.put("/v1/customers/C", &json!({"billingAddress": address})).await.expect(400, "VALIDATION_ERROR");
+            assert_eq!(told.details(), [format!("billingAddress.{part} (required)")]);
+            address[part] = json!(5);
+            let told = api.put("/v1/customers/C", &json!({"shippingAddress": address})).await.expect(400, "VALIDATION_ERROR");
+            assert_eq!(told.details(), [format!("shippingAddress.{part} (invalid_type)")]);
         }
         for field in ["customerId", "groupName", "billingDay", "rentalIds"] {
             let told = api.post(GROUPS, &new_group(json!({field: null}))).await.expect(400, "VALIDATION_ERROR");
@@ -112,8 +340,8 @@ on_both! {
         }
         let told = api.post(GROUPS, &new_group(json!({"rentalIds": []}))).await.expect(400, "VALIDATION_ERROR");
         assert_eq!(told.details(), ["rentalIds (too_small)"]);
-        assert_eq!(api.get(G1).await.body, before);
-        assert_eq!(api.world.db.number("select count(*) from billing_groups").await, 2);
+        assert_eq!(everything(&api).await, before);
+        assert_eq!(api.world.db.number("select count(*) from audit_log where actor <> 'import'").await, 0);
     }
 
     async fn a_body_that_is_no_plain_object_is_refused_whole(db: TestDb) {
@@ -142,8 +370,8 @@ on_both! {
             (deep(1_000_000).into_bytes(), "invalid_json"),
             (not_utf8, "invalid_json"),
         ];
-        for (method, target) in [("POST", GROUPS), ("PATCH", G1)] {
-            for (body, code) in &bodies {
+        for (method, target, ..) in self::bodies() {
+            for (body, code) in bodies.iter().skip(usize::from(target.ends_with("mark-paid"))) {
                 let shown = String::from_utf8_lossy(body).chars().take(60).collect::<String>();
                 let told = send_raw(&api, method, target, body.clone()).await;
                 assert_eq!((told.status, told.code().as_str()), (400, "VALIDATION_ERROR"), "{method} {shown}");

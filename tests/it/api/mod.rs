@@ -2,10 +2,13 @@
 
 mod access;
 mod contract;
+mod customers;
 mod groups;
 mod histories;
 mod inputs;
 mod lists;
+mod payments;
 mod program;
 mod races;
 mod server;
+mod subscriptions;

@@ -1,4 +1,4 @@
-//! `billday serve`, `billday key` and `billday group` as a user meets them.
+//! `billday serve`, `billday key`, `billday group` and `billday payment` as a user meets them.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -104,6 +104,38 @@ on_both! {
         call(&["key", "list"]).expect(0, &["there is no key"]);
         let told = call(&["serve", "--listen", "0.0.0.0:0"]).expect(2, &["api.behindProxy = true"]);
         assert!(told.out.is_empty());
+    }
+
+    async fn payments_are_settled_by_the_rules_and_codes_of_the_api(db: TestDb) {
+        let folder = imported(&db).await;
+        let call = |args: &[&str]| billday(folder, &db.url, args);
+        call(&["payment", "list"]).expect(0, &["there is no such payment"]);
+        call(&["run", "--from", "2026-11-01", "--to", "2026-11-15", "--no-send"]).expect(0, &[]);
+        let listed = call(&["payment", "list"]).expect(0, &["PAYMENT", "INV-2026-000003", "R2", "G1", "10.00 EUR", "pending"]);
+        let id = |of: &str| {
+            let line = listed.out.lines().find(|line| line.split_whitespace().any(|cell| cell == of)).expect("its payment");
+            line.split_whitespace().nth(1).expect("an id").to_owned()
+        };
+        let (group, alone) = (id("G1"), id("R2"));
+        let shown = call(&["payment", "show", &group]).expect(0, &[]);
+        let shown: Value = serde_json::from_str(&shown.out).expect("JSON");
+        assert_eq!((&shown["paymentId"], &shown["billingGroupId"], &shown["status"]), (&json!(group), &json!("G1"), &json!("pending")));
+        call(&["payment", "mark-paid", &group, "--paid-at", "2026-11-16"]).expect(2, &["VALIDATION_ERROR", "lies in the future"]);
+        call(&["payment", "mark-paid", &group, "--paid-at", "soon"]).expect(2, &["'soon' is not an instant"]);
+        call(&["payment", "mark-paid", &group, "--paid-at", "2026-11-15", "--reference", "tx 1", "--notes", "by bank"])
+            .expect(0, &[&group, "is paid, since 2026-11-14T23:00:00.000Z"]);
+        call(&["payment", "mark-paid", &group]).expect(2, &["ALREADY_PAID"]);
+        call(&["payment", "cancel", &group, "--reason", "x"]).expect(2, &["ALREADY_PAID"]);
+        call(&["payment", "cancel", &alone]).expect(2, &["--reason"]);
+        call(&["payment", "cancel", &alone, "--reason", "charged by mistake"]).expect(0, &["is cancelled"]);
+        call(&["payment", "cancel", &alone, "--reason", "x"]).expect(2, &["ALREADY_CANCELLED"]);
+        call(&["payment", "show", "none"]).expect(2, &["payment none"]);
+        call(&["payment", "list", "--tenant", "none"]).expect(2, &["there is no tenant none"]);
+        let cancelled = call(&["payment", "list", "--status", "cancelled", "--rental", "R2"]).expect(0, &[&alone]);
+        assert_eq!(cancelled.out.lines().count(), 2, "its heading and itself");
+        let audited = "select actor || ' ' || action from audit_log where kind = 'payment' order by action";
+        assert_eq!(db.texts(audited).await, ["cli cancel", "cli markPaid"]);
+        assert_verified(&db).await;
     }
 
     async fn groups_are_made_and_changed_by_the_rules_and_codes_of_the_api(db: TestDb) {

@@ -15,7 +15,7 @@ use super::http::{HttpRequest, Reply};
 use super::world::{World, group, rental, tenant};
 
 /// Tenant `T` with customers `C` and `D`, rentals `R1` … `R5` of `C`, group `G1` of `R1` and `R2`; `S1` is of `D`, `X` has ended,
-/// `USD` is in dollars. Tenant `U` has records of the same kinds with other ids.
+/// `USD` is in dollars. `P1` is an imported payment that waits. Tenant `U` has records of the same kinds with other ids.
 pub struct ApiWorld {
     pub world: World,
     pub address: SocketAddr,
@@ -90,6 +90,10 @@ impl ApiWorld {
         self.send(self.request("POST", target).json(body)).await
     }
 
+    pub async fn put(&self, target: &str, body: &Value) -> Reply {
+        self.send(self.request("PUT", target).json(body)).await
+    }
+
     pub async fn patch(&self, target: &str, body: &Value) -> Reply {
         self.send(self.request("PATCH", target).json(body)).await
     }
@@ -152,6 +156,10 @@ fn data() -> Value {
         group("G1", 15, &["R1", "R2"]),
         json!({"tenantId": "U", "customerId": "UC", "company": "Umbrella"}),
         json!({"tenantId": "U", "rentalId": "UR", "customerId": "UC", "monthlyAmount": 500, "startDate": "2026-01-01"}),
+        json!({"tenantId": "T", "paymentId": "P1", "customerId": "C", "rentalId": "X", "billingPeriod": "2026-02",
+               "subtotal": 10, "status": "pending"}),
+        json!({"tenantId": "U", "paymentId": "UP", "customerId": "UC", "rentalId": "UR", "billingPeriod": "2025-12",
+               "subtotal": 500, "status": "pending"}),
         json!({"tenantId": "U", "billingGroupId": "UG", "customerId": "UC", "billingDay": 1, "rentalIds": ["UR"]}),
     ];
     records.as_array_mut().expect("records").extend(more);

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use billday::clock::FixedClock;
+use billday::change::groups::{self, GroupView, IfMatch};
+use billday::change::{By, NotMade, Refusal, settled, transact};
+use billday::clock::{Clock, FixedClock};
 use billday::domain::calendar::parse_date;
 use billday::domain::{Subject, Tenant};
 use billday::import::{ImportFile, ImportSummary, import};
 use billday::render::report::{ReportFormat, write_json};
 use billday::run::{Dates, RunSettings, Runner, Schedule, Unwatched};
 use billday::store::parked::{ParkedFilter, ParkedRow};
-use billday::store::{Opened, Store};
+use billday::store::{Opened, Session, Store, TxFuture};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -50,7 +52,12 @@ impl World {
 
     pub async fn try_import(&self, files: &[(&str, String)]) -> Result<ImportSummary, billday::import::ImportError> {
         let files: Vec<ImportFile> = files.iter().map(|(name, text)| ImportFile::text(*name, text.clone())).collect();
-        import(&self.db.store, &files, Some("T"), billday::clock::Clock::now(&*self.clock)).await
+        import(&self.db.store, &files, Some("T"), self.clock.now()).await
+    }
+
+    /// Deletes a group of tenant `T`, as the API does.
+    pub async fn delete_group(&self, billing_group_id: &'static str) {
+        delete_group(&self.db.store, billing_group_id, self.clock.now()).await.expect("a deleted group");
     }
 
     /// Runs a date at its noon, all tenants; gives tenant `T`'s part of the report. A dry run before says the same.
@@ -85,7 +92,7 @@ impl World {
         };
         let tenants = self.tenants(&store).await;
         let mut session = store.read().await.expect("a snapshot");
-        let now = billday::clock::Clock::now(&*self.clock);
+        let now = self.clock.now();
         let schedule = Schedule::new(&tenants, dates, dry_run, now, &mut session).await.expect("a schedule");
         session.end().await;
         let settings = RunSettings {
@@ -205,4 +212,18 @@ pub fn comparable(reports: &[Value]) -> Vec<Value> {
         }
     }
     reports
+}
+
+/// Deletes a group of tenant `T`, as the API does.
+pub async fn delete_group(
+    store: &Store,
+    billing_group_id: &'static str,
+    now: DateTime<Utc>,
+) -> Result<GroupView, NotMade> {
+    transact(store, move |session: &mut Session| {
+        let by = By { tenant_id: "T".into(), actor: "cli".into(), now };
+        Box::pin(async move { settled(groups::delete(session, &by, billing_group_id, &IfMatch::Any).await) })
+            as TxFuture<'_, Result<GroupView, Refusal>>
+    })
+    .await
 }
