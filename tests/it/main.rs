@@ -15,6 +15,7 @@ mod import;
 mod invoices;
 mod kills;
 mod migrations;
+mod operations;
 mod preview;
 mod properties;
 mod rules;
