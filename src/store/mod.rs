@@ -33,6 +33,7 @@ pub mod replay;
 pub mod runs;
 pub mod shares;
 pub mod tenants;
+pub mod upkeep;
 pub mod verify;
 
 use std::future::Future;

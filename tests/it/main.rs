@@ -16,6 +16,7 @@ mod import;
 mod invoices;
 mod kills;
 mod migrations;
+mod operations;
 mod preview;
 mod properties;
 mod rules;
