@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, micros};
@@ -94,8 +95,21 @@ pub async fn deliver(
     clock: &dyn Clock,
     progress: Progress<'_>,
 ) -> anyhow::Result<DeliveryReport> {
+    // Its sender is kept until the end: nobody stops this one.
+    let (_never, stop) = watch::channel(false);
+    deliver_until(store, settings, clock, progress, stop).await
+}
+
+/// The same until `stop` is true: then no more mails are taken up, and those in flight end.
+pub async fn deliver_until(
+    store: &Store,
+    settings: &DeliverySettings,
+    clock: &dyn Clock,
+    progress: Progress<'_>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<DeliveryReport> {
     settings.check()?;
-    let pass = Pass { store, settings, clock };
+    let pass = Pass { store, settings, clock, stop };
     match &settings.route {
         Route::Nowhere => Ok(DeliveryReport::default()),
         Route::Folder(folder) => folder::deliver(&pass, folder, progress).await,
@@ -135,11 +149,15 @@ struct Pass<'a> {
     store: &'a Store,
     settings: &'a DeliverySettings,
     clock: &'a dyn Clock,
+    stop: watch::Receiver<bool>,
 }
 
 impl Pass<'_> {
     /// Takes up to `limit` mails that are due, and makes and keeps the invoices that go with them.
     async fn claim(&self, limit: i64, expired: Expired, composer: &Arc<Composer>) -> anyhow::Result<Vec<Waiting>> {
+        if *self.stop.borrow() {
+            return Ok(Vec::new());
+        }
         let (now, lease_until) = (micros(self.clock.now()), micros(self.clock.now() + LEASE));
         let claim = self.store.with_tx(move |tx| Box::pin(tx.claim_mails(limit, now, lease_until, expired)));
         let claimed = claim.await.context("cannot take mails from the outbox")?;
@@ -230,15 +248,26 @@ pub async fn send_trial(
     address: &str,
     now: DateTime<Utc>,
 ) -> anyhow::Result<(Vec<String>, Result<(), MailError>)> {
-    settings.check()?;
-    if let Err(reason) = check_address(address) {
-        bail!("the address {address:?} {reason}");
-    }
     let words = RenderedMail {
         subject: "billday can send mails".to_owned(),
         text: "This mail was sent by `billday mail test`. No invoice belongs to it.\n".to_owned(),
         html: "<p>This mail was sent by <code>billday mail test</code>. No invoice belongs to it.</p>\n".to_owned(),
     };
+    send_words(settings, address, "test", &words, now).await
+}
+
+/// Sends a mail to the operator, outside of the outbox: it is tried once. Its kind names the file, where mails become files.
+pub async fn send_words(
+    settings: &DeliverySettings,
+    address: &str,
+    kind: &str,
+    words: &RenderedMail,
+    now: DateTime<Utc>,
+) -> anyhow::Result<(Vec<String>, Result<(), MailError>)> {
+    settings.check()?;
+    if let Err(reason) = check_address(address) {
+        bail!("the address {address:?} {reason}");
+    }
     let id = uuid::Uuid::now_v7().simple().to_string();
     let envelope = Envelope {
         from: &settings.from,
@@ -248,12 +277,12 @@ pub async fn send_trial(
         copies: &[],
         recipient: address,
         redirect_to: settings.redirect_to.as_deref(),
-        message_id: &format!("<{id}.test@{}>", settings.message_id_domain),
+        message_id: &format!("<{id}.{kind}@{}>", settings.message_id_domain),
         date: now,
     };
-    let bytes = build_message(&words, Vec::new(), &envelope)?;
+    let bytes = build_message(words, Vec::new(), &envelope)?;
     let to = settings.redirect_to.as_deref().unwrap_or(address);
-    let mail = Outgoing { from: &settings.from, to, name: "test", bytes: &bytes };
+    let mail = Outgoing { from: &settings.from, to, name: kind, bytes: &bytes };
     match &settings.route {
         Route::Nowhere => bail!("mail.transport is \"none\": no mail goes anywhere"),
         Route::Folder(folder) => {

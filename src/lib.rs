@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! level 4   cli
-//! level 3   api
-//! level 2   run    deliver    import    preview    change
+//! level 3   api    schedule
+//! level 2   run    deliver    import    preview    change    monitor
 //! level 1   store  render  mail  documents  clock  config  telemetry  input
 //! level 0   domain
 //! ```
@@ -28,9 +28,11 @@ pub mod telemetry;
 pub mod change;
 pub mod deliver;
 pub mod import;
+pub mod monitor;
 pub mod preview;
 pub mod run;
 
 pub mod api;
+pub mod schedule;
 
 pub mod cli;

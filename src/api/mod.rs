@@ -34,6 +34,7 @@ use axum::routing::{MethodFilter, get, on};
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
+use crate::monitor::Monitor;
 use crate::store::Store;
 
 use call::{Call, Work};
@@ -206,6 +207,8 @@ pub struct Api {
     limiter: Option<Limiter>,
     /// Requests that are worked on.
     in_flight: Arc<Semaphore>,
+    /// What the rest of the process does, and what keeps it from billing.
+    monitor: Arc<Monitor>,
     /// Held by the one check that tries whether the database can be written.
     probe: Arc<Semaphore>,
     openapi: String,
@@ -213,7 +216,13 @@ pub struct Api {
 }
 
 impl Api {
+    /// The API alone.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
+        Self::beside(Arc::default(), store, clock, settings)
+    }
+
+    /// The API of a process that does more, and whose monitor it shows.
+    pub fn beside(monitor: Arc<Monitor>, store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
         let document = openapi::document();
         Arc::new(Self {
             store,
@@ -221,6 +230,7 @@ impl Api {
             limits: settings.limits,
             limiter: settings.requests_per_minute.map(Limiter::new),
             in_flight: Arc::new(Semaphore::new(settings.limits.in_flight)),
+            monitor,
             probe: Arc::new(Semaphore::new(1)),
             docs: docs::page(&document),
             openapi: document.to_string(),
@@ -243,6 +253,7 @@ fn router(api: &Arc<Api>) -> Router {
     router
         .route("/livez", open(health::livez))
         .route("/readyz", open(health::readyz))
+        .route("/metrics", open(health::metrics))
         .route("/openapi.json", open(health::openapi))
         .route("/docs", open(health::docs))
         .fallback(|| async { ApiError::unknown_route().response(None) })

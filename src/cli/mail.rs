@@ -62,15 +62,21 @@ fn smtp_settings(mail: &Mail) -> SmtpSettings {
 
 /// Greets the mail server and takes leave; tells who it is.
 pub(super) async fn greet(mail: &Mail) -> anyhow::Result<()> {
+    let (steps, greeted) = try_server(mail).await;
+    for step in steps {
+        println!("mail: {step}");
+    }
+    greeted
+}
+
+/// Greets the mail server and takes leave: what it answered, and whether mails could be sent.
+pub(super) async fn try_server(mail: &Mail) -> (Vec<String>, anyhow::Result<()>) {
     let mut steps = Steps::noted();
     let greeted = match SmtpServer::new(smtp_settings(mail)) {
         Ok(server) => server.greet(&mut steps).await,
         Err(error) => Err(error),
     };
-    for step in steps.list() {
-        println!("mail: {step}");
-    }
-    Ok(greeted?)
+    (steps.list().iter().map(ToString::to_string).collect(), greeted.map_err(Into::into))
 }
 
 async fn test(app: &App, address: &str) -> anyhow::Result<Exit> {
