@@ -6,7 +6,7 @@
 //! ```text
 //! level 4   cli
 //! level 3   api
-//! level 2   run    deliver    import    preview    change
+//! level 2   run    deliver    import    invoice    preview    change
 //! level 1   store  render  mail  clock  config  telemetry  input
 //! level 0   domain
 //! ```
@@ -27,6 +27,7 @@ pub mod telemetry;
 pub mod change;
 pub mod deliver;
 pub mod import;
+pub mod invoice;
 pub mod preview;
 pub mod run;
 

@@ -10,7 +10,7 @@ use std::path::Path;
 const LEVELS: [&[&str]; 5] = [
     &["cli"],
     &["api", "schedule"],
-    &["run", "deliver", "import", "preview", "change", "demo"],
+    &["run", "deliver", "import", "preview", "invoice", "change", "demo"],
     &["store", "render", "mail", "clock", "config", "telemetry", "input"],
     &["domain"],
 ];
