@@ -3,9 +3,14 @@
 //! Results go to standard output, messages for people to standard error. The exit status is one of [`Exit`].
 
 mod arrears;
+mod backup;
 mod config;
+mod daemon;
 mod demo;
+mod doctor;
 mod group;
+mod healthcheck;
+mod help_files;
 mod import;
 mod invoice;
 mod key;
@@ -25,6 +30,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::NaiveDate;
@@ -34,10 +40,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::change::By;
 use crate::clock::{self, Clock};
-use crate::config::{Config, LogFormat, Overrides};
+use crate::config::{Config, ConfigErrors, LogFormat, Overrides, Setting};
+use crate::documents::DocumentStore;
 use crate::domain::calendar::parse_date;
 use crate::store::{Opened, Store};
-use crate::telemetry;
+use crate::telemetry::{self, Levels};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +100,16 @@ struct Global {
     log_level: Option<String>,
 }
 
+impl Global {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            database_url: self.database.clone(),
+            log_format: self.log_format.clone(),
+            log_level: self.log_level.clone(),
+        }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Fill an empty database with sample tenants, bill them and show what came of it
@@ -101,6 +118,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Bill what is due: a date, a range, or today and what was missed
     Run(run::RunArgs),
+    /// Wake daily, bill what is due and what was missed, send the mails; until it is told to stop
+    Daemon(daemon::DaemonArgs),
     /// Audit the whole ledger: nothing twice, nothing missed, sums agree, numbers gapless
     Verify(verify::VerifyArgs),
     /// Subjects that could not be billed, why, and what was decided
@@ -137,9 +156,18 @@ enum Command {
     Key(key::KeyCommand),
     /// Serve the HTTP API
     Serve(serve::ServeArgs),
-    /// The configuration: check it, or print the commented default
+    /// Look at clock, database, mail server, permissions and disks, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Copy a SQLite database to a file, while others go on writing
+    Backup(backup::BackupArgs),
+    /// Ask a running daemon whether it can bill
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// The configuration: check it, show it, or print the commented default
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Write manual pages and shell completions
+    #[command(hide = true)]
+    HelpFiles(help_files::HelpFilesArgs),
 }
 
 /// Parses the arguments, runs the command and tells how it ended.
@@ -160,13 +188,16 @@ pub fn main() -> ExitCode {
 }
 
 fn load_config(global: &Global) -> anyhow::Result<Config> {
-    let flags = Overrides {
-        database_url: global.database.clone(),
-        log_format: global.log_format.clone(),
-        log_level: global.log_level.clone(),
-    };
-    Config::load(global.config.as_deref(), std::env::vars_os(), flags)
-        .map_err(|errors| Wrong(format!("the configuration is wrong:\n{errors}")).into())
+    Config::load(global.config.as_deref(), std::env::vars_os(), global.overrides()).map_err(wrong_configuration)
+}
+
+/// Every setting as it holds, and where it was set.
+fn settings(global: &Global) -> anyhow::Result<Vec<Setting>> {
+    Config::list(global.config.as_deref(), std::env::vars_os(), global.overrides()).map_err(wrong_configuration)
+}
+
+fn wrong_configuration(errors: ConfigErrors) -> anyhow::Error {
+    Wrong(format!("the configuration is wrong:\n{errors}")).into()
 }
 
 fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
@@ -174,23 +205,24 @@ fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
         LogFormat::Text => telemetry::Format::Text,
         LogFormat::Json => telemetry::Format::Json,
     };
-    telemetry::init(format, &config.log.level)?;
+    let levels = telemetry::init(format, &config.log.level)?;
     let clock = clock::from_environment().map_err(|error| Wrong(format!("{error:#}")))?;
     Store::check_url(config.database.url.reveal()).map_err(|error| Wrong(error.to_string()))?;
-    let app = App { config, clock, by: who() };
+    let app = App { config, clock, by: who(), global: cli.global, levels };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(async {
-        // A server ends in order when it is told to.
-        if let Command::Serve(args) = cli.command {
-            return serve::serve(&app, args).await;
-        }
+    // These end what they are at before they stop.
+    let stops_by_itself = matches!(cli.command, Command::Daemon(_) | Command::Serve(_));
+    let result = runtime.block_on(async {
         tokio::select! {
             result = command(&app, cli.command) => result,
-            () = told_to_stop() => anyhow::bail!(
+            () = told_to_stop(), if !stops_by_itself => anyhow::bail!(
                 "stopped: what was committed stays, and the same command again goes on from there"
             ),
         }
-    })
+    });
+    // What still renders a mail that nobody waits for any more keeps nobody from leaving.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
 /// Somebody wants the program to end (Ctrl-C, or SIGTERM). Dropping what runs is safe: a transaction is whole or absent.
@@ -207,6 +239,7 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Demo => demo::demo(app).await,
         Command::Import(args) => import::import(app, args).await,
         Command::Run(args) => run::run(app, args).await,
+        Command::Daemon(args) => daemon::daemon(app, args).await,
         Command::Verify(args) => verify::verify(app, args).await,
         Command::Parked(command) => parked::parked(app, command).await,
         Command::Arrears(command) => arrears::arrears(app, command).await,
@@ -220,7 +253,11 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Key(command) => key::key(app, command).await,
         Command::Serve(args) => serve::serve(app, args).await,
         Command::Tenant(command) => tenant::tenant(app, command).await,
+        Command::Doctor(args) => doctor::doctor(app, args).await,
+        Command::Backup(args) => backup::backup(app, args).await,
+        Command::Healthcheck(args) => healthcheck::healthcheck(args).await,
         Command::Config(command) => config::config(app, command).await,
+        Command::HelpFiles(args) => help_files::help_files(&args),
     }
 }
 
@@ -248,6 +285,9 @@ pub(crate) struct App {
     pub clock: Arc<dyn Clock>,
     /// Who started the program, for the records of runs and decisions.
     pub by: String,
+    /// What the configuration was read by, to read it again.
+    global: Global,
+    levels: Levels,
 }
 
 impl App {
@@ -290,6 +330,11 @@ fn words<T: Clone + Send + Sync + 'static>(
     parse: fn(&str) -> Option<T>,
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(all).try_map(move |word| parse(&word).ok_or_else(|| format!("unknown word {word}")))
+}
+
+/// Where documents are kept by these settings.
+fn documents(config: &Config) -> anyhow::Result<DocumentStore> {
+    DocumentStore::new(&config.documents.store).map_err(|error| Wrong(format!("{error:#}")).into())
 }
 
 /// Reads a date argument; the error names the one form that is taken.

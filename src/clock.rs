@@ -4,8 +4,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, Utc};
@@ -14,6 +16,16 @@ use chrono::{DateTime, Utc};
 pub trait Clock: Send + Sync {
     /// The present, in whole microseconds.
     fn now(&self) -> DateTime<Utc>;
+
+    /// Microseconds on a clock that nobody sets, from some beginning; only differences mean anything.
+    fn steady(&self) -> i64 {
+        micros(self.now())
+    }
+
+    /// Whether it is the machine's own, so that it can be compared with that of another machine.
+    fn is_machine(&self) -> bool {
+        false
+    }
 }
 
 /// The time of the machine.
@@ -24,6 +36,15 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock that time comes from")]
     fn now(&self) -> DateTime<Utc> {
         whole_micros(Utc::now())
+    }
+
+    fn steady(&self) -> i64 {
+        static BEGINNING: OnceLock<Instant> = OnceLock::new();
+        BEGINNING.get_or_init(Instant::now).elapsed().as_micros() as i64
+    }
+
+    fn is_machine(&self) -> bool {
+        true
     }
 }
 
@@ -66,7 +87,61 @@ fn whole_micros(now: DateTime<Utc>) -> DateTime<Utc> {
     instant(micros(now)).unwrap_or(now)
 }
 
-/// A testing aid, not a setting: the instant (RFC 3339) at which the program then lives for good.
+/// A clock that shows what a file says, so that a test moves the time of a program that runs.
+#[derive(Debug)]
+struct FileClock {
+    path: PathBuf,
+    /// What it showed last: the file may be in the middle of being written.
+    last: Mutex<Shown>,
+}
+
+/// Up to three words: an instant, the microseconds of the steady clock, which otherwise goes with it, and `machine` to be taken
+/// for the machine's own.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    now: DateTime<Utc>,
+    steady: i64,
+    is_machine: bool,
+}
+
+impl FileClock {
+    fn open(path: PathBuf) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{TEST_NOW}: {}", path.display()))?;
+        let shown = Self::parse(&text).with_context(|| format!("{TEST_NOW}: {text:?} is no instant"))?;
+        Ok(Self { path, last: Mutex::new(shown) })
+    }
+
+    fn parse(text: &str) -> Option<Shown> {
+        let mut words = text.split_whitespace();
+        let now = DateTime::parse_from_rfc3339(words.next()?).ok()?.to_utc();
+        let steady = words.next().map_or(Some(micros(now)), |steady| steady.parse().ok())?;
+        Some(Shown { now, steady, is_machine: words.next() == Some("machine") })
+    }
+
+    fn shown(&self) -> Shown {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shown) = std::fs::read_to_string(&self.path).ok().and_then(|text| Self::parse(&text)) {
+            *last = shown;
+        }
+        *last
+    }
+}
+
+impl Clock for FileClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.shown().now
+    }
+
+    fn steady(&self) -> i64 {
+        self.shown().steady
+    }
+
+    fn is_machine(&self) -> bool {
+        self.shown().is_machine
+    }
+}
+
+/// A testing aid, not a setting: the instant (RFC 3339) at which the program then lives for good, or `@` and a file that says it.
 const TEST_NOW: &str = "BILLDAY_TEST_NOW";
 
 /// The clock that the program runs by: the machine's, unless a test says otherwise.
@@ -77,6 +152,9 @@ pub fn from_environment() -> anyhow::Result<Arc<dyn Clock>> {
 fn from_value(value: Option<OsString>) -> anyhow::Result<Arc<dyn Clock>> {
     let Some(value) = value else { return Ok(Arc::new(SystemClock)) };
     let text = value.to_str().ok_or_else(|| anyhow!("{TEST_NOW} is not UTF-8"))?;
+    if let Some(path) = text.strip_prefix('@') {
+        return Ok(Arc::new(FileClock::open(path.into())?));
+    }
     let instant = DateTime::parse_from_rfc3339(text)
         .with_context(|| format!("{TEST_NOW} should be an instant like 2026-01-31T06:00:00Z, not {text:?}"))?;
     Ok(Arc::new(FixedClock::at(instant.to_utc())))
@@ -114,6 +192,19 @@ mod tests {
         let clock = from_value(Some("2026-03-29T03:00:00+02:00".into())).unwrap();
         assert_eq!(clock.now(), at("2026-03-29T01:00:00Z"));
         assert!(from_value(None).unwrap().now() > at("2025-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_test_moves_the_time_of_a_running_program_by_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "2026-01-31T06:00:00Z").unwrap();
+        let clock = from_value(Some(format!("@{}", file.path().display()).into())).unwrap();
+        assert_eq!((clock.now(), clock.steady()), (at("2026-01-31T06:00:00Z"), 1_769_839_200_000_000));
+        std::fs::write(file.path(), "2026-02-01T06:00:00Z 17\n").unwrap();
+        assert_eq!((clock.now(), clock.steady()), (at("2026-02-01T06:00:00Z"), 17));
+        std::fs::write(file.path(), "2026-0").unwrap();
+        assert_eq!(clock.now(), at("2026-02-01T06:00:00Z"));
+        assert!(from_value(Some("@/nowhere".into())).is_err());
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! level 4   cli
-//! level 3   api
-//! level 2   run    deliver    import    invoice    preview    change
-//! level 1   store  render  mail  clock  config  telemetry  input
+//! level 3   api    schedule
+//! level 2   run    deliver    import    invoice    preview    change    monitor
+//! level 1   store  render  mail  documents  clock  config  telemetry  input
 //! level 0   domain
 //! ```
 
@@ -18,6 +18,7 @@ pub mod domain;
 
 pub mod clock;
 pub mod config;
+pub mod documents;
 pub mod input;
 pub mod mail;
 pub mod render;
@@ -28,9 +29,11 @@ pub mod change;
 pub mod deliver;
 pub mod import;
 pub mod invoice;
+pub mod monitor;
 pub mod preview;
 pub mod run;
 
 pub mod api;
+pub mod schedule;
 
 pub mod cli;

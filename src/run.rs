@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, NaiveDate, Utc};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{self, Clock};
@@ -36,6 +36,7 @@ use crate::render::spool::PaymentSpool;
 use crate::store::due::{Due, DueReader, Position};
 use crate::store::ledger::{Batch, Numbers, Turn};
 use crate::store::runs::RunStart;
+use crate::store::shares::{Claim, Claimed, Share};
 use crate::store::{Store, StoreError};
 
 use reader::{Read, View, spawn_reader};
@@ -65,6 +66,8 @@ pub trait Progress: Send + Sync {
     fn begin(&self, tenant_id: &str, run_date: NaiveDate, due: u64);
     /// So many more subjects are done.
     fn advance(&self, subjects: u64);
+    /// A batch was read, planned and written in this time.
+    fn batch(&self, _took: Duration) {}
 }
 
 /// Nobody looks.
@@ -88,12 +91,19 @@ pub struct DateOutcome {
     pub run_id: String,
 }
 
+/// The run was told to stop: what was committed stays, and the next one goes on from there.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("stopped")]
+pub struct Stopped;
+
 /// Runs dates in order; in a dry run, on one view of the ledger and as the earlier dates would have left it (rule 18).
 pub struct Runner<'a> {
     store: &'a Store,
     clock: &'a dyn Clock,
     progress: &'a dyn Progress,
     settings: RunSettings,
+    /// Becomes true when the run is to end after the batches that are being written.
+    stop: Option<watch::Receiver<bool>>,
     /// Absent while a date reads, and after one failed.
     view: Option<View>,
     overlays: BTreeMap<String, Overlay>,
@@ -102,7 +112,61 @@ pub struct Runner<'a> {
 impl<'a> Runner<'a> {
     pub fn new(store: &'a Store, clock: &'a dyn Clock, progress: &'a dyn Progress, settings: RunSettings) -> Self {
         let view = if settings.dry_run { View::fixed(store) } else { View::fresh(store) };
-        Self { store, clock, progress, settings, view: Some(view), overlays: BTreeMap::new() }
+        Self { store, clock, progress, settings, stop: None, view: Some(view), overlays: BTreeMap::new() }
+    }
+
+    /// Lets each run end with [`Stopped`] once `stop` is true: between two batches, never inside one.
+    pub fn until(mut self, stop: watch::Receiver<bool>) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Claims a share of a tenant's date, which is cut first where it is worth it; to be run by [`run_share`](Self::run_share).
+    pub async fn claim(&self, work: &TenantWork, by: &Worker) -> anyhow::Result<Claimed> {
+        let tenant_id = &work.tenant.tenant_id;
+        let mut session = self.store.read().await?;
+        let cuts = match session.is_cut(tenant_id, work.run_date).await? {
+            true => None,
+            false => Some(session.cuts(&work.tenant, work.run_date, by.share_rentals).await?),
+        };
+        session.end().await;
+        let (work, by, settings) = (work.clone(), by.clone(), self.settings.clone());
+        let (run_id, now) = (run_id(self.clock.now()), clock::micros(self.clock.now()));
+        let claim = self.store.with_tx(move |tx| {
+            Box::pin(async move {
+                let start = RunStart {
+                    run_id: &run_id,
+                    run_date: work.run_date,
+                    kind: work.kind,
+                    requested_by: &settings.requested_by,
+                    subject: None,
+                    expected_plan: None,
+                    share: None,
+                    now,
+                };
+                let tenant_id = &work.tenant.tenant_id;
+                let claim = Claim { tenant_id, start, cuts: cuts.as_deref(), owner: &by.name, skew: by.skew };
+                tx.claim_share(&claim).await
+            })
+        });
+        Ok(claim.await?)
+    }
+
+    /// Runs a share; the last one to be done completes the date.
+    pub async fn run_share(&mut self, work: &TenantWork, share: Share) -> anyhow::Result<(TenantReport, Tally)> {
+        let run_id = share.run_id.clone();
+        let mut hasher = PlanHasher::default();
+        let mut run = TenantRun::new(self, work, &run_id, &mut hasher, Some(share));
+        let result = {
+            let _renewing = run.renew_beside();
+            run.bill().await
+        };
+        if let Err(error) = result {
+            run.record_failure(&error).await;
+            return Err(error);
+        }
+        let tally = run.tally.clone();
+        Ok((run.into_report().0, tally))
     }
 
     /// Runs one date for its tenants, or only plans it in a dry run. What was committed before an error stays.
@@ -115,7 +179,7 @@ impl<'a> Runner<'a> {
         let mut hasher = PlanHasher::default();
         let (mut tenants, mut payments) = (Vec::new(), Vec::new());
         for tenant_work in &work.tenants {
-            let mut run = TenantRun::new(self, tenant_work, &run_id, &mut hasher);
+            let mut run = TenantRun::new(self, tenant_work, &run_id, &mut hasher, None);
             let (report, spool) = match run.bill().await {
                 Ok(()) => run.into_report(),
                 Err(error) => {
@@ -131,6 +195,17 @@ impl<'a> Runner<'a> {
         let report = RunReport { dry_run: self.settings.dry_run, plan_hash, run_date: work.named_date, tenants };
         Ok(DateOutcome { report, payments, run_id })
     }
+}
+
+/// Who claims shares.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// For people: which process on which machine.
+    pub name: String,
+    /// About how many rentals a share has.
+    pub share_rentals: i64,
+    /// How far the database's clock, which leases follow, is ahead of the program's, in microseconds.
+    pub skew: i64,
 }
 
 /// One tenant's date while it runs.
@@ -150,6 +225,8 @@ struct TenantRun<'r, 'a> {
     issue_date: NaiveDate,
     /// When the next batch may take its invoice numbers.
     turn: Turn,
+    /// The part of the date that is run; all of it without.
+    share: Option<Share>,
 }
 
 /// A planned batch on its way into the database.
@@ -158,15 +235,35 @@ struct InFlight {
     before: Position,
     after: Position,
     tally_before: Tally,
+    /// On the steady clock.
+    started: std::time::Instant,
     /// `None` where there is nothing to write.
     commit: Option<JoinHandle<Result<Numbers, StoreError>>>,
+}
+
+/// How often the lease on a share is renewed beside its batches: three times before it would run out.
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// A task that ends with its handle.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// How often one batch is tried before the run fails.
 const ATTEMPTS_MAX: u32 = 10;
 
 impl<'r, 'a> TenantRun<'r, 'a> {
-    fn new(runner: &'r mut Runner<'a>, work: &'r TenantWork, run_id: &'r str, hasher: &'r mut PlanHasher) -> Self {
+    fn new(
+        runner: &'r mut Runner<'a>,
+        work: &'r TenantWork,
+        run_id: &'r str,
+        hasher: &'r mut PlanHasher,
+        share: Option<Share>,
+    ) -> Self {
         let report = TenantReport {
             tenant_id: work.tenant.tenant_id.clone(),
             tenant_name: work.tenant.name.clone(),
@@ -183,19 +280,23 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         let spool = runner.settings.format.spool();
         let own_hasher = PlanHasher::default();
         let (tally, batches, turn, issue_date) = (Tally::default(), 0, Turn::Now, work.run_date);
-        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally, batches, issue_date, turn }
+        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally, batches, issue_date, turn, share }
     }
 
     async fn bill(&mut self) -> anyhow::Result<()> {
         let tenant = self.work.tenant.clone();
         let run_date = self.work.run_date;
-        if !self.runner.settings.dry_run {
+        // The run of a share was begun when it was claimed.
+        if !self.runner.settings.dry_run && self.share.is_none() {
             self.begin().await?;
         }
         let mut view = self.runner.view.take().ok_or_else(|| anyhow!("an earlier date failed"))?;
         self.issue_date = self.read_issue_date(&mut view).await?;
-        let (passed_over, _) = view.session().await?.passed_over(&tenant, run_date, 0).await?;
-        self.report.never_charged = passed_over.saturating_sub(self.overlay().passed_over(&tenant, run_date));
+        // Of the whole date, so one of its shares counts them.
+        if self.share.as_ref().is_none_or(|share| share.number == 1) {
+            let (passed_over, _) = view.session().await?.passed_over(&tenant, run_date, 0).await?;
+            self.report.never_charged = passed_over.saturating_sub(self.overlay().passed_over(&tenant, run_date));
+        }
         if self.runner.progress.is_watched() {
             let due = view.session().await?.count_due(&tenant, run_date).await?;
             self.runner.progress.begin(&tenant.tenant_id, run_date, due);
@@ -203,10 +304,14 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         view.release().await;
 
         let settings = &self.runner.settings;
-        let due = DueReader::new(&tenant, run_date, settings.only.clone());
-        let (mut batches, reader) = spawn_reader(view, due, settings.batch_rentals);
+        let mut due = DueReader::new(&tenant, run_date, settings.only.clone());
+        if let Some(share) = &self.share {
+            due.seek(&share.after);
+        }
+        let through = self.share.as_ref().and_then(|share| share.through.clone());
+        let (mut batches, reader) = spawn_reader(view, due, settings.batch_rentals, through);
         let mut in_flight = VecDeque::new();
-        while let Some(read) = batches.recv().await {
+        while let Some(read) = self.unless_stopped(batches.recv()).await.flatten() {
             let Read { before, after, due } = read?;
             let subjects = self.plan(due);
             while in_flight.len() >= self.runner.store.writers() {
@@ -216,6 +321,9 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         }
         while !in_flight.is_empty() {
             self.finish_first(&mut in_flight).await?;
+        }
+        if self.is_stopped() {
+            return Err(Stopped.into());
         }
         self.runner.view = Some(reader.await.context("the reading task failed")?);
         if !self.runner.settings.dry_run {
@@ -232,6 +340,44 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             "the date is run"
         );
         Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.runner.stop.as_ref().is_some_and(|stop| *stop.borrow())
+    }
+
+    /// What a future gives; `None` as soon as the run is told to stop.
+    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let Some(mut stop) = self.runner.stop.clone() else { return Some(future.await) };
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => None,
+            value = future => Some(value),
+        }
+    }
+
+    /// Renews the lease on a share from time to time, for a batch may take longer than it lasts.
+    fn renew_beside(&self) -> Option<AbortOnDrop> {
+        let Share { held, run_id, .. } = self.share.clone()?;
+        let store = self.runner.store.clone();
+        // By the steady clock on top of what it was: a clock that is set moves no lease.
+        let (begun, now) = (std::time::Instant::now(), clock::micros(self.runner.clock.now()));
+        Some(AbortOnDrop(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW_EVERY).await;
+                let (held, run_id, now) = (held.clone(), run_id.clone(), now + begun.elapsed().as_micros() as i64);
+                let renew = store.with_tx(move |tx| {
+                    Box::pin(async move {
+                        tx.renew_share(&held, now).await?;
+                        tx.touch_run(&held.tenant_id, &run_id, now).await
+                    })
+                });
+                let renewed = renew.await;
+                if let Err(StoreError::Fenced) = renewed {
+                    return;
+                }
+            }
+        })))
     }
 
     fn overlay(&mut self) -> &mut Overlay {
@@ -272,6 +418,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             subjects,
             batches_before: self.batches,
             tally: self.tally.clone(),
+            held: self.share.as_ref().map(|share| share.held.clone()),
         });
         let writes = !self.runner.settings.dry_run && !batch.is_on_record();
         self.batches += i64::from(writes);
@@ -289,7 +436,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
                 result
             })
         });
-        InFlight { batch, before, after, tally_before, commit }
+        InFlight { batch, before, after, tally_before, started: std::time::Instant::now(), commit }
     }
 
     /// Waits for the first batch and reports it. If it has to be planned again, so have those behind it.
@@ -317,10 +464,13 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             };
             match result {
                 Ok(numbers) => {
+                    self.runner.progress.batch(in_flight.started.elapsed());
                     self.report_batch(&in_flight.batch, numbers.as_ref())?;
                     return Ok(attempts > 0);
                 }
-                Err(error @ (StoreError::Conflict | StoreError::Busy(_))) if attempts < ATTEMPTS_MAX => {
+                Err(error @ (StoreError::Conflict | StoreError::Busy(_)))
+                    if attempts < ATTEMPTS_MAX && !self.is_stopped() =>
+                {
                     attempts += 1;
                     tracing::debug!(%error, attempts, "a batch is planned again");
                     for batch in behind.iter_mut() {
@@ -406,6 +556,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
                     requested_by: &settings.requested_by,
                     subject: settings.only.as_ref(),
                     expected_plan: settings.expected_plan.as_deref(),
+                    share: None,
                     now,
                 };
                 tx.insert_run(&work.tenant.tenant_id, &start).await
@@ -420,14 +571,27 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         let (run_id, now) = (self.run_id.to_owned(), clock::micros(self.runner.clock.now()));
         let (tally, plan_hash) = (self.tally.clone(), self.own_hasher.finish());
         let never_charged = self.report.never_charged;
+        let held = self.share.as_ref().map(|share| share.held.clone());
         let complete = self.runner.store.with_tx(move |tx| {
             Box::pin(async move {
                 let tenant_id = &work.tenant.tenant_id;
-                tx.settle_parked(tenant_id, &run_id, work.run_date, only.as_ref(), now).await?;
-                if only.is_none() {
-                    tx.complete_date(tenant_id, work.run_date, &run_id, now).await?;
+                let runs = match &held {
+                    None => Some(vec![run_id.clone()]),
+                    Some(held) => tx.finish_share(held).await?,
+                };
+                tx.complete_run(tenant_id, &run_id, &tally, never_charged, &plan_hash, now).await?;
+                // All of the date is done, by this run or by the runs of its shares.
+                if let Some(runs) = runs {
+                    let (first, since) = tx.first_run(tenant_id, &runs).await?;
+                    tx.settle_parked(tenant_id, &runs, since, work.run_date, only.as_ref(), now).await?;
+                    if only.is_none() {
+                        if held.is_none() {
+                            tx.drop_abandoned_shares(tenant_id, work.run_date, now).await?;
+                        }
+                        tx.complete_date(tenant_id, work.run_date, &first, now).await?;
+                    }
                 }
-                tx.complete_run(tenant_id, &run_id, &tally, never_charged, &plan_hash, now).await
+                Ok(())
             })
         });
         complete.await
@@ -440,10 +604,15 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         }
         let (tenant_id, run_id) = (self.work.tenant.tenant_id.clone(), self.run_id.to_owned());
         let (text, now) = (format!("{error:#}"), clock::micros(self.runner.clock.now()));
-        let note = self
-            .runner
-            .store
-            .with_tx(move |tx| Box::pin(async move { tx.fail_run(&tenant_id, &run_id, &text, now).await }));
+        let held = self.share.as_ref().map(|share| share.held.clone());
+        let note = self.runner.store.with_tx(move |tx| {
+            Box::pin(async move {
+                if let Some(held) = &held {
+                    tx.release_share(held).await?;
+                }
+                tx.fail_run(&tenant_id, &run_id, &text, now).await
+            })
+        });
         if let Err(error) = note.await {
             tracing::debug!(%error, "the failed run could not be recorded");
         }

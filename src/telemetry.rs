@@ -11,7 +11,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,21 +26,37 @@ pub enum Format {
 const HELD_DOWN: [(&str, Option<Level>); 3] =
     [("sqlx", Some(Level::WARN)), ("sqlx_core", Some(Level::WARN)), ("lettre", None)];
 
+/// Changes how much is logged while the program runs.
+#[derive(Clone)]
+pub struct Levels(reload::Handle<EnvFilter, Registry>);
+
+impl Levels {
+    /// From now on, this much.
+    pub fn set(&self, level: &str) -> anyhow::Result<()> {
+        self.0.reload(filter(level)?).context("the log level cannot be changed")
+    }
+}
+
+fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(level).with_context(|| format!("{level:?} is no log level"))
+}
+
 /// Starts logging for the whole process, panics included; a second call is refused.
-pub fn init(format: Format, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("{level:?} is no log level"))?;
+pub fn init(format: Format, level: &str) -> anyhow::Result<Levels> {
+    let (filter, levels) = reload::Layer::new(filter(level)?);
     let lines = match format {
         Format::Text => fmt::layer().compact().with_target(false).with_ansi(colours()).with_writer(io::stderr).boxed(),
         Format::Json => fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
     };
+    // The filter right above the registry, whose type its handle names.
     tracing_subscriber::registry()
-        .with(lines)
         .with(filter)
+        .with(lines)
         .with(filter_fn(may_speak))
         .try_init()
         .context("logging has been started before")?;
     log_panics();
-    Ok(())
+    Ok(Levels(levels))
 }
 
 /// On a terminal only, and not where its user wants none (the habit of `NO_COLOR`).
@@ -136,6 +152,6 @@ mod tests {
 
     #[test]
     fn a_level_that_is_none_is_refused() {
-        assert!(init(Format::Text, "info,=").unwrap_err().to_string().contains("no log level"));
+        assert!(init(Format::Text, "info,=").err().unwrap().to_string().contains("no log level"));
     }
 }

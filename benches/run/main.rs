@@ -52,10 +52,12 @@ struct Bench {
     batch: usize,
     analyze: bool,
     one_group: Option<u64>,
+    /// By how many processes a date is shared, one measurement each.
+    shared: Vec<usize>,
 }
 
 const USAGE: &str = "arguments: [--rentals N,N…] [--database sqlite|postgres|both] [--postgres URL] [--folder DIR] [--repeat N] \
-                     [--batch RENTALS] [--no-analyze] [--one-group MEMBERS, 0 for none]";
+                     [--batch RENTALS] [--no-analyze] [--one-group MEMBERS, 0 for none] [--shared PROCESSES,…, 1 to 3]";
 
 impl Arguments {
     fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Self> {
@@ -68,6 +70,7 @@ impl Arguments {
             batch: billday::config::Run::default().batch_rentals as usize,
             analyze: true,
             one_group: None,
+            shared: Vec::new(),
         };
         let (mut phase, mut url) = (None, String::new());
         while let Some(argument) = arguments.next() {
@@ -91,6 +94,9 @@ impl Arguments {
                 "--batch" => bench.batch = value()?.parse().context(USAGE)?,
                 "--no-analyze" => bench.analyze = false,
                 "--one-group" => bench.one_group = Some(value()?.parse().context(USAGE)?),
+                "--shared" => {
+                    bench.shared = value()?.split(',').map(str::parse).collect::<Result<_, _>>().context(USAGE)?;
+                }
                 "--phase" => phase = Some(Phase::parse(&value()?).context(USAGE)?),
                 "--url" => url = value()?,
                 _ => bail!(USAGE),
@@ -142,7 +148,7 @@ impl Bench {
 
     async fn measure_on(&self, template: &Database, shape: Shape) -> anyhow::Result<()> {
         template.generate(shape, self.analyze).await.context("cannot make the data")?;
-        let mut figures: Vec<(Phase, Vec<Figures>)> = Phase::ALL.iter().map(|&phase| (phase, Vec::new())).collect();
+        let mut figures: Vec<(Phase, Vec<Figures>)> = self.phases().map(|phase| (phase, Vec::new())).collect();
         for _ in 0..self.repeat {
             let (mut copy, mut floor_rows) = (template.copy("copy").await?, Vec::new());
             for (phase, figures) in &mut figures {
@@ -153,7 +159,7 @@ impl Bench {
                 figures.push(self.one(*phase, &copy, shape).await?);
                 match phase {
                     Phase::Floor => floor_rows = copy.fingerprint().await?,
-                    Phase::Run => {
+                    Phase::Run | Phase::Shared(_) => {
                         let rows = copy.fingerprint().await?;
                         ensure!(rows == floor_rows, "the run wrote {rows:?} and the floor {floor_rows:?}");
                     }
@@ -166,18 +172,33 @@ impl Bench {
         Ok(())
     }
 
+    fn phases(&self) -> impl Iterator<Item = Phase> {
+        Phase::ALL.into_iter().chain(self.shared.iter().map(|&processes| Phase::Shared(processes)))
+    }
+
     async fn one(&self, phase: Phase, copy: &Database, shape: Shape) -> anyhow::Result<Figures> {
         if phase == Phase::Floor {
             let start = std::time::Instant::now();
             copy.write_floor(shape).await?;
             return Ok(Figures { micros: start.elapsed().as_micros(), peak_kib: 0 });
         }
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--phase", phase.as_str(), "--url", &copy.url(), "--batch", &self.batch.to_string()])
-            .stderr(std::process::Stdio::inherit())
-            .output()?;
-        ensure!(output.status.success(), "the phase {} failed", phase.as_str());
-        Figures::parse(&String::from_utf8_lossy(&output.stdout)).context("a phase without figures")
+        let start = |_| {
+            Command::new(std::env::current_exe()?)
+                .args(["--phase", phase.as_str(), "--url", &copy.url(), "--batch", &self.batch.to_string()])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+        };
+        let processes = (0..phase.processes()).map(start).collect::<Result<Vec<_>, std::io::Error>>()?;
+        let mut slowest = Figures::default();
+        for process in processes {
+            let output = process.wait_with_output()?;
+            ensure!(output.status.success(), "the phase {} failed", phase.as_str());
+            let figures =
+                Figures::parse(&String::from_utf8_lossy(&output.stdout)).context("a phase without figures")?;
+            slowest.micros = slowest.micros.max(figures.micros);
+            slowest.peak_kib = slowest.peak_kib.max(figures.peak_kib);
+        }
+        Ok(slowest)
     }
 }
 

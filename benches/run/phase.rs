@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use billday::clock::Clock;
 use billday::domain::calendar::parse_date;
 use billday::render::report::{ReportFormat, write_table};
-use billday::run::{DateWork, Dates, RunSettings, Runner, Schedule, Unwatched};
+use billday::run::{DateWork, Dates, RunSettings, Runner, Schedule, Unwatched, Worker};
 use billday::store::Store;
+use billday::store::shares::Claimed;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 /// What is measured, in this order.
@@ -23,6 +24,8 @@ pub enum Phase {
     Again,
     /// The next date.
     NothingDue,
+    /// The date shared by one, two or three processes, as daemons share it.
+    Shared(usize),
 }
 
 impl Phase {
@@ -35,16 +38,24 @@ impl Phase {
             Self::Run => "run",
             Self::Again => "again",
             Self::NothingDue => "nothing-due",
+            Self::Shared(1) => "shared-by-1",
+            Self::Shared(2) => "shared-by-2",
+            Self::Shared(_) => "shared-by-3",
         }
     }
 
+    /// How many processes work at it.
+    pub fn processes(self) -> usize {
+        if let Self::Shared(processes) = self { processes } else { 1 }
+    }
+
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|phase| phase.as_str() == word)
+        Self::ALL.into_iter().chain((1..=3).map(Self::Shared)).find(|phase| phase.as_str() == word)
     }
 
     /// The last two look at what the run before them left.
     pub fn wants_fresh_copy(self) -> bool {
-        matches!(self, Self::DryRun | Self::Run)
+        matches!(self, Self::DryRun | Self::Run | Self::Shared(_))
     }
 }
 
@@ -104,6 +115,11 @@ pub async fn run(phase: Phase, url: &str, batch_rentals: usize) -> anyhow::Resul
     let start = Instant::now();
     let store = Store::open(url, 4).await?;
     let work = work_of(&store, date, &clock).await?;
+    if matches!(phase, Phase::Shared(_)) {
+        share(&store, &clock, &settings, &work).await?;
+        store.close().await;
+        return Ok(Figures { micros: start.elapsed().as_micros(), peak_kib: peak_kib()? });
+    }
     let mut outcome = Runner::new(&store, &clock, &Unwatched, settings).run_date(&work).await?;
     let mut report = Vec::new();
     write_table(&mut report, &outcome.report, &mut outcome.payments)?;
@@ -113,6 +129,23 @@ pub async fn run(phase: Phase, url: &str, batch_rentals: usize) -> anyhow::Resul
     store.close().await;
     let micros = start.elapsed().as_micros();
     Ok(Figures { micros, peak_kib: peak_kib()? })
+}
+
+/// Runs shares until the date is completed, as a daemon would.
+async fn share(store: &Store, clock: &dyn Clock, settings: &RunSettings, work: &DateWork) -> anyhow::Result<()> {
+    let share_rentals = i64::from(billday::config::Run::default().share_rentals);
+    let worker = Worker { name: format!("bench:{}", std::process::id()), share_rentals, skew: 0 };
+    for work in &work.tenants {
+        loop {
+            let mut runner = Runner::new(store, clock, &Unwatched, settings.clone());
+            match runner.claim(work, &worker).await? {
+                Claimed::Share(share) => drop(runner.run_share(work, *share).await?),
+                Claimed::Held => tokio::time::sleep(Duration::from_millis(20)).await,
+                Claimed::Completed => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn work_of(store: &Store, date: NaiveDate, clock: &dyn Clock) -> anyhow::Result<DateWork> {

@@ -30,7 +30,7 @@ pub(super) fn livez(_: Arc<Api>) -> Page {
 pub(super) fn readyz(api: Arc<Api>) -> Page {
     Box::pin(async move {
         let problems = match tokio::time::timeout(READY_WITHIN, problems(&api)).await {
-            Ok(problems) => problems,
+            Ok(problems) => api.monitor.stopping().into_iter().chain(problems).collect(),
             Err(_) => {
                 vec![format!("the {} database does not answer within {} s", api.store.kind(), READY_WITHIN.as_secs())]
             }
@@ -38,6 +38,14 @@ pub(super) fn readyz(api: Arc<Api>) -> Page {
         let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = object(&[("ready", json(&problems.is_empty())), ("problems", json(&problems))]);
         answer(status, "application/json", body)
+    })
+}
+
+/// Figures for Prometheus; those of the ledger are left out while the database does not answer.
+pub(super) fn metrics(api: Arc<Api>) -> Page {
+    Box::pin(async move {
+        let text = api.monitor.metrics(&api.store, api.clock.now(), READY_WITHIN).await;
+        answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
     })
 }
 

@@ -40,6 +40,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::invoice::InvoiceFiles;
+use crate::monitor::Monitor;
 use crate::store::Store;
 
 use call::{Call, Work};
@@ -239,6 +240,8 @@ pub struct Api {
     jobs: Arc<Jobs>,
     batch_rentals: usize,
     invoices: InvoiceFiles,
+    /// What the rest of the process does, and what keeps it from billing.
+    monitor: Arc<Monitor>,
     /// Held by the one check that tries whether the database can be written.
     probe: Arc<Semaphore>,
     openapi: String,
@@ -246,7 +249,13 @@ pub struct Api {
 }
 
 impl Api {
+    /// The API alone.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
+        Self::beside(Arc::default(), store, clock, settings)
+    }
+
+    /// The API of a process that does more, and whose monitor it shows.
+    pub fn beside(monitor: Arc<Monitor>, store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
         let document = openapi::document();
         Arc::new(Self {
             store,
@@ -257,6 +266,7 @@ impl Api {
             jobs: Arc::default(),
             batch_rentals: settings.batch_rentals,
             invoices: InvoiceFiles::default(),
+            monitor,
             probe: Arc::new(Semaphore::new(1)),
             docs: docs::page(&document),
             openapi: document.to_string(),
@@ -279,6 +289,7 @@ fn router(api: &Arc<Api>) -> Router {
     router
         .route("/livez", open(health::livez))
         .route("/readyz", open(health::readyz))
+        .route("/metrics", open(health::metrics))
         .route("/openapi.json", open(health::openapi))
         .route("/docs", open(health::docs))
         .fallback(|| async { ApiError::unknown_route().response(None) })

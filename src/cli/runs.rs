@@ -69,7 +69,10 @@ fn row(run: &RunRow, now: i64) -> Vec<String> {
         run.run_id.clone(),
         run.tenant_id.clone(),
         run.run_date.to_string(),
-        run.subject.clone().map_or_else(|| run.kind.clone(), |subject| format!("{} {subject}", run.kind)),
+        match run.subject.as_ref().or(run.share.as_ref()) {
+            Some(part) => format!("{} {part}", run.kind),
+            None => run.kind.clone(),
+        },
         instant(run.started_at),
         run.finished_at.map_or_else(|| "-".to_owned(), |end| duration(end - run.started_at)),
         state(run, now),

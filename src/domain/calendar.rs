@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike, Duration, Months, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{
+    DateTime, Datelike, MappedLocalTime, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 
 /// A calendar month, half-open: from [`first_day`](Self::first_day) up to but not including [`end`](Self::end).
@@ -155,11 +157,7 @@ pub fn parse_instant(text: &str) -> Option<DateTime<chrono::FixedOffset>> {
 /// Reads an instant; a plain date is its midnight in `zone`, and what has no offset is in UTC.
 pub fn parse_local_instant(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     if let Some(date) = parse_date(text) {
-        let midnight = date.and_time(NaiveTime::MIN);
-        // A zone may skip its midnight; then the day begins an hour later.
-        let local = midnight.and_local_timezone(zone).earliest();
-        let local = local.or_else(|| (midnight + Duration::hours(1)).and_local_timezone(zone).earliest())?;
-        return Some(local.with_timezone(&Utc));
+        return Some(wake_instant(date, NaiveTime::MIN, zone));
     }
     parse_instant(text).or_else(|| parse_instant(&format!("{text}Z"))).map(|instant| instant.with_timezone(&Utc))
 }
@@ -173,6 +171,23 @@ fn parse_naive(text: &str) -> chrono::ParseResult<NaiveDateTime> {
 /// The date that it is at `instant` in `zone`: "today" (rule 1).
 pub fn local_date(instant: DateTime<Utc>, zone: Tz) -> NaiveDate {
     instant.with_timezone(&zone).date_naive()
+}
+
+/// The instant at which `zone` first reaches `time` on `date`; from then on the date is due.
+///
+/// Of a local time that comes twice the earlier, and of one that the clocks jump over the first minute after the jump. A date
+/// that a zone left out altogether begins with the one after it.
+pub fn wake_instant(date: NaiveDate, time: NaiveTime, zone: Tz) -> DateTime<Utc> {
+    /// No zone ever jumped further than a day.
+    const MINUTES_MAX: i64 = 25 * 60;
+
+    let local = date.and_time(time);
+    let instants = (0..MINUTES_MAX).map(|minutes| zone.from_local_datetime(&(local + TimeDelta::minutes(minutes))));
+    let first = instants.into_iter().find_map(|instant| match instant {
+        MappedLocalTime::Single(instant) | MappedLocalTime::Ambiguous(instant, _) => Some(instant.to_utc()),
+        MappedLocalTime::None => None,
+    });
+    first.unwrap_or_else(|| local.and_utc())
 }
 
 #[cfg(test)]
@@ -244,6 +259,112 @@ mod tests {
         assert_eq!(parse_local_date("2026-03-10T00:00:00Z", chrono_tz::America::New_York), Some(day("2026-03-10")));
         for bad in ["yesterday", "2026-02-30T00:00:00Z", "2026-03-10T25:00:00Z", "1773100800"] {
             assert_eq!(parse_local_date(bad, berlin), None, "{bad}");
+        }
+    }
+
+    /// Awkward ones of each continent: half hours, half-hour summer times, midnights that are missing, rules that change.
+    const ZONES: [&str; 46] = [
+        "Africa/Cairo",
+        "Africa/Casablanca",
+        "Africa/El_Aaiun",
+        "Africa/Johannesburg",
+        "Africa/Juba",
+        "America/Asuncion",
+        "America/Chicago",
+        "America/Denver",
+        "America/Godthab",
+        "America/Halifax",
+        "America/Havana",
+        "America/Los_Angeles",
+        "America/Mexico_City",
+        "America/Miquelon",
+        "America/New_York",
+        "America/Nuuk",
+        "America/Port-au-Prince",
+        "America/Santiago",
+        "America/Sao_Paulo",
+        "America/Scoresbysund",
+        "America/St_Johns",
+        "Antarctica/Casey",
+        "Antarctica/Troll",
+        "Asia/Almaty",
+        "Asia/Amman",
+        "Asia/Beirut",
+        "Asia/Damascus",
+        "Asia/Gaza",
+        "Asia/Jerusalem",
+        "Asia/Kathmandu",
+        "Asia/Kolkata",
+        "Asia/Tehran",
+        "Atlantic/Azores",
+        "Australia/Adelaide",
+        "Australia/Lord_Howe",
+        "Australia/Sydney",
+        "Europe/Berlin",
+        "Europe/Chisinau",
+        "Europe/Dublin",
+        "Europe/London",
+        "Europe/Volgograd",
+        "Pacific/Apia",
+        "Pacific/Auckland",
+        "Pacific/Chatham",
+        "Pacific/Easter",
+        "Pacific/Norfolk",
+    ];
+
+    #[test]
+    fn each_local_date_wakes_once_around_every_clock_change_until_2037() {
+        let local = |zone: Tz, minutes: i64| {
+            DateTime::from_timestamp(minutes * 60, 0).unwrap().with_timezone(&zone).naive_local()
+        };
+        let offset = |zone: Tz, minutes: i64| local(zone, minutes).and_utc().timestamp() / 60 - minutes;
+        let midnight = |date: &str| day(date).and_time(NaiveTime::MIN).and_utc().timestamp() / 60;
+        let mut changes = 0;
+        for zone in ZONES {
+            let zone: Tz = zone.parse().unwrap();
+            let hours = (midnight("2020-01-01")..midnight("2038-01-01")).step_by(60);
+            for change in hours.filter(|&at| offset(zone, at) != offset(zone, at + 60)) {
+                changes += 1;
+                // Ticks every five minutes of the days around it, with the local time of each.
+                let ticks: Vec<(i64, NaiveDateTime)> =
+                    (change - 40 * 60..change + 40 * 60).step_by(5).map(|at| (at, local(zone, at))).collect();
+                let first_whole = ticks[0].1.date().succ_opt().unwrap();
+                let last_whole = ticks[ticks.len() - 1].1.date().pred_opt().unwrap();
+                for time in (0..4 * 60).step_by(15).map(|m| NaiveTime::from_hms_opt(m / 60, m % 60, 0).unwrap()) {
+                    for date in first_whole.iter_days().take_while(|date| *date <= last_whole) {
+                        let wake = wake_instant(date, time, zone).timestamp() / 60;
+                        // The first minute at which the clocks show that time or a later one.
+                        let due = date.and_time(time);
+                        let reached = ticks.iter().find(|(_, local)| *local >= due).unwrap().0;
+                        assert!((0..5).contains(&(reached - wake)), "{zone} {due}");
+                        assert!(local(zone, wake) >= due && local(zone, wake - 1) < due, "{zone} {due}");
+                        // The first tick on which the date is due is on that very date: nobody has to catch it up.
+                        assert_eq!(local(zone, wake).date(), date, "{zone} {date} {time}");
+                    }
+                }
+            }
+        }
+        assert!(changes > 1000, "only {changes} changes were looked at");
+    }
+
+    #[test]
+    fn a_local_time_that_is_missing_or_comes_twice_has_one_instant() {
+        for (zone, date, time, wake) in [
+            (chrono_tz::Europe::Berlin, "2026-03-28", "06:00", "2026-03-28T05:00:00Z"),
+            (chrono_tz::Europe::Berlin, "2026-03-29", "06:00", "2026-03-29T04:00:00Z"),
+            // 02:30 is missing: the first minute after the jump.
+            (chrono_tz::Europe::Berlin, "2026-03-29", "02:30", "2026-03-29T01:00:00Z"),
+            // 02:30 comes twice: the earlier.
+            (chrono_tz::Europe::Berlin, "2026-10-25", "02:30", "2026-10-25T00:30:00Z"),
+            // Midnight itself is missing.
+            (chrono_tz::America::Santiago, "2026-09-06", "00:00", "2026-09-06T04:00:00Z"),
+            (chrono_tz::Africa::Cairo, "2026-04-24", "00:15", "2026-04-23T22:00:00Z"),
+            // The whole date is missing: it is due when the next one begins.
+            (chrono_tz::Pacific::Apia, "2011-12-30", "06:00", "2011-12-30T10:00:00Z"),
+            (chrono_tz::Pacific::Apia, "2011-12-31", "06:00", "2011-12-30T16:00:00Z"),
+        ] {
+            let time = NaiveTime::parse_from_str(time, "%H:%M").unwrap();
+            assert_eq!(wake_instant(day(date), time, zone), parse_instant(wake).unwrap(), "{zone} {date} {time}");
         }
     }
 

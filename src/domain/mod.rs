@@ -12,6 +12,7 @@ pub mod document;
 pub mod e_invoice;
 pub mod group;
 pub mod invoice;
+pub mod lease;
 pub mod message;
 pub mod money;
 pub mod overlay;
@@ -20,6 +21,7 @@ pub mod rental;
 pub mod report;
 pub mod tax;
 pub mod tenant;
+pub mod timekeeping;
 
 pub use calendar::{BillingDay, BillingPeriod};
 pub use customer::Customer;

@@ -1,6 +1,6 @@
 //! A seller and the settings that its billing follows.
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime};
 use chrono_tz::Tz;
 
 use super::calendar::BillingDay;
@@ -29,6 +29,8 @@ pub struct Tenant {
     pub first_invoice_number: i64,
     /// How many dates up to and including today are caught up (rule 19).
     pub catch_up_days: u32,
+    /// The local time from which a date is billed by itself.
+    pub run_at: NaiveTime,
     /// More gaps than this on one date are withheld (rule 8).
     pub max_arrears: u32,
     /// The immutable version of the seller that invoices made now refer to (rule 24).

@@ -50,16 +50,17 @@ pub(super) struct Read {
 /// Batches that wait to be planned: one, so that memory holds three at the most (read, planned, written).
 const AHEAD: usize = 1;
 
-/// Reads all batches in a task of its own, which gives the view back at the end.
+/// Reads all batches, or those up to a position, in a task of its own, which gives the view back at the end.
 pub(super) fn spawn_reader(
     mut view: View,
     mut reader: DueReader,
     batch_rentals: usize,
+    through: Option<Position>,
 ) -> (mpsc::Receiver<Result<Read, StoreError>>, JoinHandle<View>) {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let task = tokio::spawn(async move {
         loop {
-            let read = next(&mut view, &mut reader, batch_rentals).await;
+            let read = next(&mut view, &mut reader, batch_rentals, through.as_ref()).await;
             view.release().await;
             let (at_end, failed) = (matches!(&read, Ok(read) if read.due.is_empty()), read.is_err());
             if at_end || sender.send(read).await.is_err() || failed {
@@ -70,8 +71,13 @@ pub(super) fn spawn_reader(
     (receiver, task)
 }
 
-async fn next(view: &mut View, reader: &mut DueReader, batch_rentals: usize) -> Result<Read, StoreError> {
+async fn next(
+    view: &mut View,
+    reader: &mut DueReader,
+    batch_rentals: usize,
+    through: Option<&Position>,
+) -> Result<Read, StoreError> {
     let before = reader.position();
-    let due = reader.next_batch(view.session().await?, batch_rentals, None).await?;
+    let due = reader.next_batch(view.session().await?, batch_rentals, through).await?;
     Ok(Read { before, after: reader.position(), due })
 }

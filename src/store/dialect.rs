@@ -32,6 +32,21 @@ pub(crate) trait Dialect: Database {
     /// once, since a planner may run a subquery with a limit twice. SQLite has one writer, so there is nothing to skip.
     const CLAIM_MAILS: &'static str;
 
+    /// The same, passing over rows that another is just changing.
+    const FOR_TAKING: &'static str;
+
+    /// What the database's clock shows: the one place where SQL tells the time. Leases are compared between machines, and
+    /// only the database is the same for all of them.
+    ///
+    /// Differs: SQLite has no clock of its own.
+    const CLOCK: Option<&'static str>;
+
+    /// Ends a transaction whose process has stalled in the middle of it, well before its lease runs out: its rows would keep
+    /// out whoever takes over.
+    ///
+    /// Differs: a SQLite process that stalls there keeps out everybody, whatever one does.
+    const BOUND_STALL: Option<&'static str>;
+
     /// A list of (tenant, payment) to compare with. Differs: each reads JSON with functions of its own.
     const PAYMENTS: &'static str;
 
@@ -116,6 +131,9 @@ impl Dialect for Sqlite {
              order by next_at
              limit $3)
          returning tenant_id, payment_id, position, recipient, copy, locale, fence, attempts, doubts, created_at";
+    const FOR_TAKING: &'static str = "";
+    const CLOCK: Option<&'static str> = None;
+    const BOUND_STALL: Option<&'static str> = None;
     const PAYMENTS: &'static str = "(select value ->> 0, value ->> 1 from json_each($1))";
     const SETTLED_MAILS: &'static str =
         "(select value ->> 'tenant_id' as tenant_id, value ->> 'payment_id' as payment_id,
@@ -160,6 +178,9 @@ impl Dialect for Postgres {
            and outbox.position = due.position
          returning outbox.tenant_id, outbox.payment_id, outbox.position, recipient, copy, locale, fence, attempts, doubts,
                    created_at";
+    const FOR_TAKING: &'static str = "for update skip locked";
+    const CLOCK: Option<&'static str> = Some("select cast(extract(epoch from clock_timestamp()) * 1000000 as bigint)");
+    const BOUND_STALL: Option<&'static str> = Some("set local idle_in_transaction_session_timeout = '30s'");
     const PAYMENTS: &'static str = "(select pair ->> 0, pair ->> 1 from jsonb_array_elements($1::jsonb) as pair)";
     const SETTLED_MAILS: &'static str =
         "jsonb_to_recordset($1::jsonb) as settled (tenant_id text, payment_id text, position bigint, fence bigint,
@@ -203,9 +224,10 @@ where
     sqlx::query::<DB>(AssertSqlSafe(sql)).bind(DB::keys(keys))
 }
 
-/// A statement in which `$lock` stands for the words that lock the rows it selects.
+/// A statement in which `$lock` stands for the words that lock the rows it selects, and `$take` for those that pass over rows
+/// which others have locked.
 pub(crate) fn locking<DB: Dialect>(sql: &'static str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(sql.replace("$lock", DB::FOR_UPDATE))
+    AssertSqlSafe(sql.replace("$lock", DB::FOR_UPDATE).replace("$take", DB::FOR_TAKING))
 }
 
 pub(crate) fn has_table<DB: Dialect>() -> &'static str {
@@ -220,6 +242,25 @@ where
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
     sqlx::query::<DB>(AssertSqlSafe(sql.replace("$keys", DB::KEYS))).bind(DB::keys(keys))
+}
+
+pub(crate) fn clock(session: &super::Session) -> Option<&'static str> {
+    match session.connection {
+        super::Connection::Sqlite(_) => Sqlite::CLOCK,
+        super::Connection::Postgres(_) => Postgres::CLOCK,
+    }
+}
+
+/// Ends this transaction if its process stalls in it.
+pub(crate) async fn bound_stall(session: &mut super::Session) -> Result<()> {
+    let bound = match session.connection {
+        super::Connection::Sqlite(_) => Sqlite::BOUND_STALL,
+        super::Connection::Postgres(_) => Postgres::BOUND_STALL,
+    };
+    if let Some(sql) = bound {
+        session.execute(sql).await?;
+    }
+    Ok(())
 }
 
 pub(crate) fn claim_mails<DB: Dialect>() -> &'static str {

@@ -36,6 +36,25 @@ pub struct Position {
     sort_key: String,
 }
 
+impl Position {
+    /// The position of a subject.
+    pub fn at(customer_id: String, kind: SubjectKind, sort_key: String) -> Self {
+        Self { customer_id, kind: Some(kind), sort_key }
+    }
+
+    /// As it is kept in the database.
+    pub fn to_text(&self) -> String {
+        let kind = self.kind.map(SubjectKind::as_str);
+        serde_json::to_string(&(&self.customer_id, kind, &self.sort_key)).unwrap_or_default()
+    }
+
+    /// Reads what [`to_text`](Self::to_text) wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (customer_id, kind, sort_key): (String, String, String) = serde_json::from_str(text).ok()?;
+        Some(Self::at(customer_id, SubjectKind::parse(&kind)?, sort_key))
+    }
+}
+
 /// Walks the due subjects of one tenant and date in report order.
 pub struct DueReader {
     tenant: Tenant,

@@ -17,6 +17,7 @@ use crate::domain::report::{Tally, Totals};
 use crate::domain::{BillingPeriod, Payment, PaymentLine, Tenant};
 
 use super::dialect::{Column, Rows, Value, insert};
+use super::shares::Held;
 use super::{Result, Session, StoreError, dialect, on};
 
 /// A batch of decided subjects, to be written in one transaction.
@@ -33,6 +34,8 @@ pub struct Batch {
     pub batches_before: i64,
     /// The run's counts with this batch included.
     pub tally: Tally,
+    /// The share that it belongs to, if the date is shared.
+    pub held: Option<Held>,
 }
 
 impl Batch {
@@ -101,6 +104,9 @@ impl Session {
     /// [`StoreError::Conflict`] if any of it is there already: then nothing may be committed, and the batch is to be read and
     /// planned again. [`StoreError::Fenced`] if the run is no longer this process's.
     pub async fn apply(&mut self, batch: &Batch, turn: Turn) -> Result<Numbers> {
+        if batch.held.is_some() {
+            dialect::bound_stall(self).await?;
+        }
         let payments: Vec<&Payment> = batch.payments().collect();
         self.insert_lines(batch, &payments).await?;
         self.upsert_outcomes(batch).await?;
@@ -111,6 +117,9 @@ impl Session {
         turn.come().await?;
         let numbers = self.take_numbers(&batch.tenant, &payments).await?;
         self.insert_payments(batch, &payments, &numbers).await?;
+        if let Some(held) = &batch.held {
+            self.renew_share(held, batch.now).await?;
+        }
         self.beat(batch).await?;
         Ok(numbers)
     }

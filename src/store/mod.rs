@@ -16,6 +16,8 @@ pub mod arrears;
 pub mod assets;
 pub mod audit;
 pub mod customers;
+pub mod daemon;
+pub mod documents;
 pub mod due;
 pub mod groups;
 pub mod import;
@@ -29,7 +31,9 @@ pub mod payments;
 pub mod rentals;
 pub mod replay;
 pub mod runs;
+pub mod shares;
 pub mod tenants;
+pub mod upkeep;
 pub mod verify;
 
 use std::future::Future;
@@ -122,6 +126,24 @@ impl From<sqlx::Error> for StoreError {
             _ => Self::Other(anyhow!(error)),
         }
     }
+}
+
+/// Whether an error says that the database is not there now and may be later: it is starting, or the network is down.
+pub fn is_away(error: &anyhow::Error) -> bool {
+    let away = |error: &sqlx::Error| match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Connections refused or lost, shutting down or starting, too many of them, no such database yet.
+            ["08", "57P", "53300", "55000", "3D000"].iter().any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    };
+    error.chain().any(|cause| match (cause.downcast_ref(), cause.downcast_ref()) {
+        // It shows the causes of what it holds, but not that itself.
+        (_, Some(StoreError::Other(inner))) => is_away(inner),
+        (_, Some(StoreError::UnknownCommit(error) | StoreError::Busy(error))) | (Some(error), _) => away(error),
+        _ => false,
+    })
 }
 
 /// A connection inside a transaction: a snapshot to read from, or the one that [`Store::with_tx`] hands out for writing.
@@ -347,11 +369,13 @@ const SQLITE_MIGRATIONS: Migrations = &[
     (3, "keep_looks", include_str!("../../migrations/sqlite/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/sqlite/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/sqlite/0005_serve_the_api.sql")),
+    (6, "share_the_work", include_str!("../../migrations/sqlite/0006_share_the_work.sql")),
     (
         7,
         "serve_payments_customers_rentals",
         include_str!("../../migrations/sqlite/0007_serve_payments_customers_rentals.sql"),
     ),
+    (8, "keep_documents", include_str!("../../migrations/sqlite/0008_keep_documents.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
@@ -359,11 +383,13 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     (3, "keep_looks", include_str!("../../migrations/postgres/0003_keep_looks.sql")),
     (4, "choose_e_invoice", include_str!("../../migrations/postgres/0004_choose_e_invoice.sql")),
     (5, "serve_the_api", include_str!("../../migrations/postgres/0005_serve_the_api.sql")),
+    (6, "share_the_work", include_str!("../../migrations/postgres/0006_share_the_work.sql")),
     (
         7,
         "serve_payments_customers_rentals",
         include_str!("../../migrations/postgres/0007_serve_payments_customers_rentals.sql"),
     ),
+    (8, "keep_documents", include_str!("../../migrations/postgres/0008_keep_documents.sql")),
 ];
 
 /// The schema that this program works with: the number of its last migration.

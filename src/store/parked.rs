@@ -26,6 +26,8 @@ pub struct ParkedRow {
     pub resolution: Option<String>,
     pub reason: Option<String>,
     pub run_id: String,
+    /// Microseconds UTC.
+    pub tried_at: i64,
 }
 
 impl ParkedRow {
@@ -56,7 +58,7 @@ impl Session {
     pub async fn list_parked(&mut self, filter: &ParkedFilter) -> Result<Vec<ParkedRow>> {
         Ok(on!(self, |conn| sqlx::query_as::<Db, ParkedRow>(
             "select tenant_id, run_date, subject_kind, subject_id, code, message, records, charges, state, resolution,
-                    reason, run_id
+                    reason, run_id, tried_at
              from parked
              where (state = 'open' or $1) and (cast($2 as text) is null or tenant_id = $2)
                and (cast($3 as text) is null or subject_id = $3) and (cast($4 as date) is null or run_date = $4)
@@ -71,11 +73,12 @@ impl Session {
     }
 
     /// Closes what a finished run settled: its date's subjects that it billed or that are no longer due, and any whose periods
-    /// have been charged or waived since.
+    /// have been charged or waived since. A date that was shared out has several runs, which began at `since` or later.
     pub async fn settle_parked(
         &mut self,
         tenant_id: &str,
-        run_id: &str,
+        run_ids: &[String],
+        since: i64,
         run_date: NaiveDate,
         only: Option<&Subject>,
         now: i64,
@@ -83,8 +86,10 @@ impl Session {
         let filter = ParkedFilter { tenant_id: Some(tenant_id.to_owned()), ..ParkedFilter::default() };
         for parked in self.list_parked(&filter).await? {
             let subject = parked.subject();
-            let seen = parked.run_date == run_date && only.is_none_or(|only| *only == subject);
-            let resolution = if parked.run_id == run_id {
+            // One that another run parked meanwhile is still due.
+            let seen =
+                parked.run_date == run_date && only.is_none_or(|only| *only == subject) && parked.tried_at <= since;
+            let resolution = if run_ids.contains(&parked.run_id) {
                 continue;
             } else if self.has_payment(tenant_id, &subject, BillingPeriod::of(parked.run_date)).await? {
                 "billed"

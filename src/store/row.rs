@@ -3,7 +3,7 @@
 //! A row is plain strings, numbers and dates. A value that the domain does not take becomes a [`BadRecord`] that names the
 //! record, the column's wire name and what it holds, so that only its own subject is parked (rule 17).
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime};
 
 use crate::domain::customer::Customer;
 use crate::domain::e_invoice::missing_of_buyer;
@@ -35,6 +35,7 @@ pub(crate) struct TenantRow {
     pub first_invoice_number: i64,
     pub catch_up_days: i64,
     pub max_arrears: i64,
+    pub run_at: String,
     pub party_id: String,
     pub seller: Option<String>,
 }
@@ -119,6 +120,7 @@ impl TryFrom<TenantRow> for Tenant {
                 .map_err(|_| field.bad("invoiceNumberFormat", &row.invoice_number_format))?,
             catch_up_days: field.count("catchUpDays", row.catch_up_days)?,
             max_arrears: field.count("maxArrears", row.max_arrears)?,
+            run_at: NaiveTime::parse_from_str(&row.run_at, "%H:%M").map_err(|_| field.bad("runAt", &row.run_at))?,
             tenant_id: row.tenant_id,
             locale: row.locale,
             bill_from: row.bill_from,

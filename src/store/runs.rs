@@ -6,7 +6,7 @@ use crate::domain::report::Tally;
 use crate::domain::{Subject, Tenant};
 
 use super::page::Page;
-use super::{Result, Session, StoreError, ledger, on};
+use super::{Result, Session, StoreError, dialect, ledger, on};
 
 /// Why a run was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct RunStart<'a> {
     pub requested_by: &'a str,
     pub subject: Option<&'a Subject>,
     pub expected_plan: Option<&'a str>,
+    /// The part of the date, and how many it has, if it was shared out.
+    pub share: Option<(i64, i64)>,
     /// Microseconds UTC.
     pub now: i64,
 }
@@ -55,8 +57,8 @@ impl Session {
         on!(self, |conn| sqlx::query::<Db>(
             "insert into runs (tenant_id, run_id, run_date, kind, requested_by, state, subject, expected_plan, batches,
                                billed, already_billed, skipped, parked, withheld, never_charged, totals, version,
-                               started_at, beat_at)
-             values ($1, $2, $3, $4, $5, 'running', $6, $7, 0, 0, 0, 0, 0, 0, 0, '{}', $8, $9, $9)"
+                               started_at, beat_at, share)
+             values ($1, $2, $3, $4, $5, 'running', $6, $7, 0, 0, 0, 0, 0, 0, 0, '{}', $8, $9, $9, $10)"
         )
         .bind(tenant_id)
         .bind(start.run_id)
@@ -67,6 +69,7 @@ impl Session {
         .bind(start.expected_plan)
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(start.now)
+        .bind(start.share.map(|(number, count)| format!("{number}/{count}")))
         .execute(conn)
         .await?
         .rows_affected());
@@ -171,6 +174,32 @@ impl Session {
         .await?))
     }
 
+    /// The first to begin of some runs, and when: whatever was changed before then, each of them has seen.
+    pub async fn first_run(&mut self, tenant_id: &str, run_ids: &[String]) -> Result<(String, i64)> {
+        Ok(on!(self, |conn| dialect::with_keys_as::<Db, (String, i64)>(
+            "select run_id, started_at from runs where tenant_id = $2 and run_id in $keys order by started_at, run_id
+             limit 1",
+            run_ids
+        )
+        .bind(tenant_id)
+        .fetch_one(conn)
+        .await?))
+    }
+
+    /// A sign of life of a run that has not written anything for a while.
+    pub async fn touch_run(&mut self, tenant_id: &str, run_id: &str, now: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>(
+            "update runs set beat_at = $3 where tenant_id = $1 and run_id = $2 and state = 'running' and beat_at < $3"
+        )
+        .bind(tenant_id)
+        .bind(run_id)
+        .bind(now)
+        .execute(conn)
+        .await?
+        .rows_affected());
+        Ok(())
+    }
+
     /// The day on which invoices are issued: `today`, or the last issue date of today's series if the clock stands before it
     /// (rule 19).
     pub async fn issue_date(&mut self, tenant: &Tenant, today: NaiveDate) -> Result<NaiveDate> {
@@ -230,6 +259,8 @@ pub struct RunRow {
     pub started_at: i64,
     pub beat_at: i64,
     pub finished_at: Option<i64>,
+    /// `2/8`: the second of eight parts of its date.
+    pub share: Option<String>,
 }
 
 /// A run writes something every few seconds; one that is silent for longer was cut off.
@@ -260,7 +291,7 @@ impl Session {
         Ok(on!(self, |conn| {
             sqlx::query_as::<Db, RunRow>(
             "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
-                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at
+                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at, share
              from runs
              where (cast($1 as text) is null or tenant_id = $1)
              order by started_at desc, tenant_id
@@ -296,12 +327,39 @@ impl Session {
         .await?))
     }
 
+    /// Runs that completed at `since` or later, first to last; a retry is left out, for it bills no date.
+    pub async fn list_completed_since(&mut self, since: i64, limit: i64) -> Result<Vec<RunRow>> {
+        Ok(on!(self, |conn| {
+            sqlx::query_as::<Db, RunRow>(
+            "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
+                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at, share
+             from runs
+             where finished_at >= $1 and state = 'completed' and kind <> 'retry'
+             order by tenant_id, run_date, started_at
+             limit $2"
+        )
+        .bind(since)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?
+        }))
+    }
+
+    /// When a run was last completed.
+    pub async fn last_completion(&mut self) -> Result<Option<i64>> {
+        Ok(on!(self, |conn| sqlx::query_scalar::<Db, Option<i64>>(
+            "select max(finished_at) from runs where state = 'completed'"
+        )
+        .fetch_one(conn)
+        .await?))
+    }
+
     /// One run's records, one a tenant, ordered by tenant.
     pub async fn find_run(&mut self, run_id: &str) -> Result<Vec<RunRow>> {
         Ok(on!(self, |conn| {
             sqlx::query_as::<Db, RunRow>(
             "select tenant_id, run_id, run_date, kind, requested_by, state, subject, plan_hash, batches, billed,
-                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at
+                    already_billed, skipped, parked, withheld, never_charged, totals, error, started_at, beat_at, finished_at, share
              from runs
              where run_id = $1
              order by tenant_id"

@@ -12,7 +12,7 @@ macro_rules! select_tenants {
         concat!(
             "select t.tenant_id, t.name, t.currency, t.time_zone, t.locale, t.billing_fixed_day, t.contract_end,
                     t.bill_from, t.payment_terms_days, t.tax_mode, t.tax_rate_ppm, t.invoice_number_format,
-                    t.first_invoice_number, t.catch_up_days, t.max_arrears, t.party_id, s.body as seller
+                    t.first_invoice_number, t.catch_up_days, t.max_arrears, t.run_at, t.party_id, s.body as seller
              from tenants t
              left join parties s on s.tenant_id = t.tenant_id and s.party_id = t.party_id ",
             $rest

@@ -116,6 +116,7 @@ fn start(run_id: &str) -> RunStart<'_> {
         requested_by: "test",
         subject: None,
         expected_plan: None,
+        share: None,
         now: 0,
     }
 }

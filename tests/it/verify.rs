@@ -387,6 +387,12 @@ on_both! {
     async fn a_mail_without_a_payment_is_found(db: TestDb) {
         refuted(&db, &mail("'gone'"), &["mail_without_payment"], "payment gone").await;
     }
+
+    async fn a_document_without_a_payment_is_found(db: TestDb) {
+        let damage = "insert into documents (tenant_id, payment_id, kind, sha256, bytes, place, created_at)
+                      values ('t1', 'gone', 'pdf', 'ab', 1, 't1/2026/gone.pdf', 0)";
+        refuted(&db, damage, &["document_without_payment"], "payment gone, pdf t1/2026/gone.pdf").await;
+    }
 }
 
 on_both! {
@@ -768,7 +774,7 @@ on_both! {
         billed(&db).await;
         let proved = text(&verify(&db.url, &[]).stdout);
         assert!(proved.starts_with("Looked at 1 tenant, 7 payments, 10 lines, 3 completed dates and 11 outcomes."), "{proved}");
-        assert!(proved.contains("\n45 checks passed (--verbose names them).\n"), "{proved}");
+        assert!(proved.contains("\n46 checks passed (--verbose names them).\n"), "{proved}");
         assert!(!proved.contains("OK  "), "{proved}");
         let last = "Proved: nothing twice, nothing missed, sums agree, numbers are gapless.";
         assert_eq!(proved.lines().last(), Some(last), "{proved}");

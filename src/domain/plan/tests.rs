@@ -35,6 +35,7 @@ fn tenant() -> Tenant {
         first_invoice_number: 1,
         catch_up_days: 7,
         max_arrears: 2,
+        run_at: chrono::NaiveTime::MIN,
         party_id: "seller".into(),
         seller: Seller::default(),
     }

@@ -185,6 +185,15 @@ pub(super) const INVARIANTS: &[Statement] = &[
             from outbox o
             where not exists(select 1 from payments p where p.tenant_id = o.tenant_id and p.payment_id = o.payment_id)",
     },
+    Statement {
+        check: "document_without_payment",
+        what: "each kept document belongs to an invoice of billday's own",
+        sql: "
+            select d.tenant_id, 'payment ' || d.payment_id || ', ' || d.kind || ' ' || d.place as named
+            from documents d
+            where not exists(select 1 from payments p where p.tenant_id = d.tenant_id and p.payment_id = d.payment_id
+                                                        and p.origin = 'billday')",
+    },
     // Outcomes and what they speak of.
     Statement {
         check: "billed_outcome_without_payment",
@@ -351,13 +360,26 @@ pub(super) const INVARIANTS: &[Statement] = &[
     Statement {
         check: "completed_date_missing",
         what: "each date that a run completed is on record as completed",
-        // A retry bills one subject, which completes no date.
+        // A retry bills one subject, which completes no date; neither does one of the shares that others are still at.
         sql: "
             select r.tenant_id, 'run date ' || r.run_date || ', run ' || min(r.run_id) as named
             from runs r
             where r.state = 'completed' and r.kind <> 'retry'
               and not exists(select 1 from completed_dates d
                              where d.tenant_id = r.tenant_id and d.run_date = r.run_date)
+              and not exists(select 1 from shares s where s.tenant_id = r.tenant_id and s.run_date = r.run_date)
             group by r.tenant_id, r.run_date",
+    },
+    Statement {
+        check: "share_without_run",
+        what: "each share of a date that somebody holds or has done has its run",
+        sql: "
+            select s.tenant_id, 'run date ' || s.run_date || ', share ' || s.share || ' of ' || s.shares || ', '
+                       || s.state as named
+            from shares s
+            where s.state <> 'free'
+              and not exists(select 1 from runs r
+                             where r.tenant_id = s.tenant_id and r.run_id = s.run_id and r.run_date = s.run_date
+                               and (s.state = 'held' or r.state = 'completed'))",
     },
 ];

@@ -94,7 +94,7 @@ on_both! {
                 Box::pin(async move {
                     let start = billday::store::runs::RunStart {
                         run_id: "elsewhere", run_date: day("2026-06-10"), kind: billday::store::runs::RunKind::Today,
-                        requested_by: "cli:x", subject: None, expected_plan: None, now,
+                        requested_by: "cli:x", subject: None, expected_plan: None, share: None, now,
                     };
                     tx.insert_run("T", &start).await
                 })

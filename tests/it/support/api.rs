@@ -141,6 +141,7 @@ async fn record_run(world: &World, tenant_id: &'static str, run_id: &'static str
                 requested_by: "test",
                 subject: None,
                 expected_plan: None,
+                share: None,
                 now: 1,
             };
             tx.insert_run(tenant_id, &start).await?;

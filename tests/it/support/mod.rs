@@ -1,6 +1,7 @@
 //! A fresh world for each test, on SQLite and on a real PostgreSQL.
 
 pub mod api;
+pub mod daemon;
 pub mod http;
 pub mod random;
 pub mod smtp;

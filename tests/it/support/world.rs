@@ -10,6 +10,7 @@ use billday::domain::{Subject, Tenant};
 use billday::import::{ImportFile, ImportSummary, import};
 use billday::render::report::{ReportFormat, write_json};
 use billday::run::{Dates, RunSettings, Runner, Schedule, Unwatched};
+use billday::store::parked::{ParkedFilter, ParkedRow};
 use billday::store::{Opened, Session, Store, TxFuture};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value, json};
@@ -120,6 +121,14 @@ impl World {
             store.close().await;
         }
         reports
+    }
+
+    /// What waits for a person.
+    pub async fn open_parked(&self) -> Vec<ParkedRow> {
+        let mut session = self.db.store.read().await.expect("a snapshot");
+        let parked = session.list_parked(&ParkedFilter::default()).await.expect("parked subjects");
+        session.end().await;
+        parked
     }
 
     async fn tenants(&self, store: &Store) -> Vec<Arc<Tenant>> {
