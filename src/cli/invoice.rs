@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Subcommand;
 
 use crate::domain::EInvoice;
 use crate::domain::document::{DocumentKind, InvoiceDocument, KeptDocument};
 use crate::domain::money::format_percent;
+use crate::invoice;
 use crate::render::invoice::{InvoiceRenderer, RenderedInvoice, refusals};
 use crate::store::invoices::InvoiceParties;
 
@@ -72,17 +73,15 @@ async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<(
     let having: Vec<String> = found.iter().map(|invoice| invoice.tenant_id.clone()).collect();
     let tenant_id = one_tenant(tenant, &having, &what)?;
     // An imported payment may have the number of one of our own.
-    let ours = found.iter().find(|invoice| invoice.tenant_id == tenant_id && !invoice.imported);
-    let Some(invoice) = ours else {
+    let of_tenant = found.iter().filter(|invoice| invoice.tenant_id == tenant_id);
+    let invoice = of_tenant.min_by_key(|invoice| invoice.imported).context("the payment is gone")?;
+    let document = invoice::document(&mut session, invoice).await?.ok_or_else(|| {
         let message =
             format!("{what} of tenant {tenant_id} was brought in by an import: its document was made elsewhere");
-        return Err(Wrong(message).into());
-    };
-    let key = [(&*invoice.tenant_id, &*invoice.payment_id)];
-    let documents = session.invoice_documents(&key).await?;
-    let kept = session.kept_documents(&key).await?;
+        Wrong(message)
+    })?;
+    let kept = session.kept_documents(&[(&*invoice.tenant_id, &*invoice.payment_id)]).await?;
     session.end().await;
-    let document = documents.into_iter().next().context("the payment is gone")?.map_err(|reason| anyhow!(reason))?;
     Ok((document, kept.into_values().flatten().collect()))
 }
 
@@ -100,7 +99,7 @@ pub(super) fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: O
         (Err(_), None) if rendered.e_invoice == EInvoice::None => {}
         (Err(missing), None) => eprintln!("there is no {}: {}", rendered.e_invoice.name(), missing.join("; ")),
         (Err(missing), Some(_)) => {
-            return Err(Wrong(format!("there is no e-invoice XML: {}", missing.join("; "))).into());
+            return Err(Wrong(invoice::no_xml(missing)).into());
         }
     }
     Ok(Exit::Done)
