@@ -55,8 +55,7 @@ on_both! {
             // An import may bring a payment without a number, or with one.
             let told = api.get(&format!("/v1/payments/P1/invoice.{kind}")).await.expect(404, "NOT_FOUND");
             assert!(told.body.contains("the payment has no invoice"), "{}", told.body);
-            let numbered = format!("update payments set invoice_number = 'OLD-1' where tenant_id = 'T' and payment_id = 'P1'");
-            api.world.db.execute(&numbered).await;
+            api.world.db.execute("update payments set invoice_number = 'OLD-1' where tenant_id = 'T' and payment_id = 'P1'").await;
             let told = api.get(&format!("/v1/payments/P1/invoice.{kind}")).await.expect(404, "NOT_FOUND");
             assert!(told.body.contains("its invoice was made elsewhere"), "{}", told.body);
             api.world.db.execute("update payments set invoice_number = null where payment_id = 'P1'").await;
