@@ -41,6 +41,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::change::By;
 use crate::clock::{self, Clock};
 use crate::config::{Config, ConfigErrors, LogFormat, Overrides, Setting};
+use crate::documents::DocumentStore;
 use crate::domain::calendar::parse_date;
 use crate::store::{Opened, Store};
 use crate::telemetry::{self, Levels};
@@ -329,6 +330,11 @@ fn words<T: Clone + Send + Sync + 'static>(
     parse: fn(&str) -> Option<T>,
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(all).try_map(move |word| parse(&word).ok_or_else(|| format!("unknown word {word}")))
+}
+
+/// Where documents are kept by these settings.
+fn documents(config: &Config) -> anyhow::Result<DocumentStore> {
+    DocumentStore::new(&config.documents.store).map_err(|error| Wrong(format!("{error:#}")).into())
 }
 
 /// Reads a date argument; the error names the one form that is taken.

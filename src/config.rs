@@ -35,6 +35,7 @@ pub struct Config {
     pub database: Database,
     pub log: Log,
     pub mail: Mail,
+    pub documents: Documents,
     pub run: Run,
     pub api: Api,
     pub daemon: Daemon,
@@ -81,6 +82,13 @@ pub struct Mail {
     pub redirect_to: Option<String>,
     /// The folder of the operator's own templates; it need not be there.
     pub templates: PathBuf,
+}
+
+/// Where the documents of invoices are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// A folder, or the URL of a bucket; `documents::DocumentStore` reads it.
+    pub store: String,
 }
 
 /// How a run works.
@@ -195,6 +203,12 @@ impl Default for Mail {
             redirect_to: None,
             templates: "templates".into(),
         }
+    }
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self { store: "documents".into() }
     }
 }
 
@@ -391,7 +405,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 27] = [
+const KEYS: [Key; 28] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -413,6 +427,7 @@ const KEYS: [Key; 27] = [
     Key { name: "mail.whenUnknown", secret: false, set: |c, v| put(&mut c.mail.when_unknown, v.word(WhenUnknown::WORDS, WhenUnknown::parse)) },
     Key { name: "mail.redirectTo", secret: false, set: |c, v| put(&mut c.mail.redirect_to, v.address().map(Some)) },
     Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path("the path of a folder")) },
+    Key { name: "documents.store", secret: false, set: |c, v| put(&mut c.documents.store, v.words_alone("a folder or s3://BUCKET/PREFIX")) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
     Key { name: "run.shareRentals", secret: false, set: |c, v| put(&mut c.run.share_rentals, v.whole(1, 10_000_000)) },
     Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },

@@ -84,6 +84,9 @@ async fn check(app: &App) -> anyhow::Result<()> {
             println!("mail: written as files to {}, from {}", folder.display(), app.config.mail.from);
         }
     }
+    let documents = super::documents(&app.config)?;
+    documents.check().await.map_err(Wrong)?;
+    println!("documents: kept in {documents}");
     check_templates(&app.config.mail.templates)
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Subcommand;
 
 use crate::domain::EInvoice;
-use crate::domain::document::InvoiceDocument;
+use crate::domain::document::{DocumentKind, InvoiceDocument, KeptDocument};
 use crate::domain::money::format_percent;
+use crate::invoice;
 use crate::render::invoice::{InvoiceRenderer, RenderedInvoice, refusals};
 use crate::store::invoices::InvoiceParties;
 
@@ -15,7 +16,7 @@ use super::{App, Exit, Wrong, one_tenant, table};
 
 #[derive(Subcommand)]
 pub(super) enum InvoiceCommand {
-    /// One invoice by its number: what it says, or its files
+    /// One invoice by its number: what it says, or its files as they were sent; made anew if it was not sent yet
     Show {
         number: String,
         /// Its tenant, if several have the number
@@ -39,11 +40,22 @@ pub(super) enum InvoiceCommand {
 pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Result<Exit> {
     match command {
         InvoiceCommand::Show { number, tenant, pdf, xml } => {
-            let document = find(app, &number, tenant.as_deref()).await?;
-            let rendered = InvoiceRenderer::new()?.render(&document)?;
+            let (document, kept) = find(app, &number, tenant.as_deref()).await?;
+            let mut rendered = InvoiceRenderer::new()?.render(&document)?;
+            let documents = super::documents(&app.config)?;
             if pdf.is_none() && xml.is_none() {
-                print_facts(&document, &rendered)?;
+                let place = |kept: &KeptDocument| format!("{} (sha256 {})", documents.whole_place(kept), kept.sha256);
+                let places: Vec<String> = kept.iter().map(place).collect();
+                print_facts(&document, &rendered, &places)?;
                 return Ok(Exit::Done);
+            }
+            // What was sent is the invoice, whatever this program would draw today.
+            for kept in &kept {
+                match kept.kind {
+                    DocumentKind::Pdf if pdf.is_some() => rendered.pdf = documents.get(kept).await?,
+                    DocumentKind::Xml if xml.is_some() => rendered.xml = Ok(documents.get(kept).await?),
+                    DocumentKind::Pdf | DocumentKind::Xml => {}
+                }
             }
             write_files(&rendered, pdf.as_deref(), xml.as_deref())
         }
@@ -51,7 +63,7 @@ pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Resul
     }
 }
 
-async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<InvoiceDocument> {
+async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<(InvoiceDocument, Vec<KeptDocument>)> {
     let what = format!("invoice {number}");
     let Some(store) = app.store_read_only().await? else {
         return Err(Wrong(format!("there is no {what}")).into());
@@ -61,15 +73,16 @@ async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<I
     let having: Vec<String> = found.iter().map(|invoice| invoice.tenant_id.clone()).collect();
     let tenant_id = one_tenant(tenant, &having, &what)?;
     // An imported payment may have the number of one of our own.
-    let ours = found.iter().find(|invoice| invoice.tenant_id == tenant_id && !invoice.imported);
-    let Some(invoice) = ours else {
+    let of_tenant = found.iter().filter(|invoice| invoice.tenant_id == tenant_id);
+    let invoice = of_tenant.min_by_key(|invoice| invoice.imported).context("the payment is gone")?;
+    let document = invoice::document(&mut session, invoice).await?.ok_or_else(|| {
         let message =
             format!("{what} of tenant {tenant_id} was brought in by an import: its document was made elsewhere");
-        return Err(Wrong(message).into());
-    };
-    let documents = session.invoice_documents(&[(&invoice.tenant_id, &invoice.payment_id)]).await?;
+        Wrong(message)
+    })?;
+    let kept = session.kept_documents(&[(&*invoice.tenant_id, &*invoice.payment_id)]).await?;
     session.end().await;
-    documents.into_iter().next().context("the payment is gone")?.map_err(|reason| anyhow!(reason))
+    Ok((document, kept.into_values().flatten().collect()))
 }
 
 /// Writes the files that are wanted; a PDF without XML is told, XML that there cannot be is an error.
@@ -86,13 +99,13 @@ pub(super) fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: O
         (Err(_), None) if rendered.e_invoice == EInvoice::None => {}
         (Err(missing), None) => eprintln!("there is no {}: {}", rendered.e_invoice.name(), missing.join("; ")),
         (Err(missing), Some(_)) => {
-            return Err(Wrong(format!("there is no e-invoice XML: {}", missing.join("; "))).into());
+            return Err(Wrong(invoice::no_xml(missing)).into());
         }
     }
     Ok(Exit::Done)
 }
 
-fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice) -> std::io::Result<()> {
+fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[String]) -> std::io::Result<()> {
     let money = |minor| format!("{} {}", document.currency.format(minor), document.currency);
     let e_invoice = match &rendered.xml {
         Ok(_) if rendered.xml_beside().is_some() => format!("{} (XML beside the PDF)", rendered.e_invoice.name()),
@@ -124,7 +137,12 @@ fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice) -> std::i
         ("language", document.locale.clone()),
         ("e-invoice", e_invoice),
     ];
-    let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let kept = match kept {
+        [] => vec![("kept", "not yet: its files are kept when it is sent".to_owned())],
+        kept => kept.iter().map(|kept| ("kept", kept.clone())).collect(),
+    };
+    let rows: Vec<Vec<String>> =
+        facts.into_iter().chain(kept).map(|(name, value)| vec![name.to_owned(), value]).collect();
     table::write(&mut std::io::stdout(), &["FACT", "VALUE"], &rows)
 }
 

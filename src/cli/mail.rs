@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::config::{Mail, MailSecurity, MailTransport};
+use crate::config::{Config, Mail, MailSecurity, MailTransport};
 use crate::deliver::{DeliverySettings, Route, random_chance};
 use crate::mail::smtp::{Limits, Login, Security, SmtpServer, SmtpSettings, Steps};
 
@@ -21,8 +21,9 @@ pub(super) async fn mail(app: &App, command: MailCommand) -> anyhow::Result<Exit
 }
 
 /// How mails are delivered by these settings.
-pub(super) fn delivery_settings(mail: &Mail) -> DeliverySettings {
-    DeliverySettings {
+pub(super) fn delivery_settings(config: &Config) -> anyhow::Result<DeliverySettings> {
+    let mail = &config.mail;
+    Ok(DeliverySettings {
         route: match mail.transport {
             MailTransport::None => Route::Nowhere,
             MailTransport::Folder => Route::Folder(mail.folder.clone()),
@@ -36,7 +37,8 @@ pub(super) fn delivery_settings(mail: &Mail) -> DeliverySettings {
         redirect_to: mail.redirect_to.clone(),
         when_unknown: mail.when_unknown,
         chance: random_chance,
-    }
+        documents: super::documents(config)?,
+    })
 }
 
 fn smtp_settings(mail: &Mail) -> SmtpSettings {
@@ -78,7 +80,7 @@ pub(super) async fn try_server(mail: &Mail) -> (Vec<String>, anyhow::Result<()>)
 }
 
 async fn test(app: &App, address: &str) -> anyhow::Result<Exit> {
-    let settings = delivery_settings(&app.config.mail);
+    let settings = delivery_settings(&app.config)?;
     let now = app.clock.now();
     let (answers, sent) =
         crate::deliver::send_trial(&settings, address, now).await.map_err(|error| Wrong(error.to_string()))?;

@@ -120,11 +120,14 @@ impl Engine {
         // A person said so: whatever was noted before does not count.
         let last_seen = last_seen.filter(|_| !self.accept_clock);
         let reading = Reading { wall, steady: clock.steady(), database, last_seen };
+        let first = self.good.is_none();
         let right = self.judge(reading);
         if right {
             self.worker.skew = database.map_or(0, |database| database - wall);
-            if self.accept_clock {
-                store.with_tx(move |tx| Box::pin(tx.see(wall, true))).await?;
+            // At the start too, so that the first summary holds the first runs.
+            if first || self.accept_clock {
+                let believed = self.accept_clock;
+                store.with_tx(move |tx| Box::pin(tx.see(wall, believed))).await?;
                 self.accept_clock = false;
             }
         }

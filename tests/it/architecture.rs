@@ -10,15 +10,16 @@ use std::path::Path;
 const LEVELS: [&[&str]; 5] = [
     &["cli"],
     &["api", "schedule"],
-    &["run", "deliver", "import", "preview", "change", "monitor", "demo"],
-    &["store", "render", "mail", "clock", "config", "telemetry", "input"],
+    &["run", "deliver", "import", "preview", "invoice", "change", "monitor", "demo"],
+    &["store", "render", "mail", "documents", "clock", "config", "telemetry", "input"],
     &["domain"],
 ];
 
 /// Libraries with a home: nobody else may name them.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("sqlx", &["store"]),
     ("lettre", &["mail"]),
+    ("object_store", &["documents"]),
     ("krilla", &["render"]),
     ("parley", &["render"]),
     ("usvg", &["render"]),

@@ -9,6 +9,7 @@ mod cli;
 mod daemon;
 mod delivery;
 mod delivery_smtp;
+mod documents;
 mod edge_cases;
 mod faults;
 mod import;

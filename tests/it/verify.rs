@@ -176,7 +176,7 @@ on_both! {
         assert_eq!(audit.violations, []);
         let looked_at = [audit.tenants, audit.payments, audit.lines, audit.completed_dates, audit.outcomes];
         assert_eq!(looked_at, [1, 7, 10, 3, 11]);
-        assert_eq!(audit.passed.len(), 45);
+        assert_eq!(audit.passed.len(), 48);
         // What the runs met is there to be looked at, and is no violation.
         assert_eq!(names(&audit.information), ["parked_open"]);
         assert_eq!(
@@ -593,6 +593,12 @@ on_both! {
         assert_eq!(audit.violations[0].count, 3);
     }
 
+    async fn a_share_that_no_run_holds_is_found(db: TestDb) {
+        let damage = "insert into shares (tenant_id, run_date, share, shares, state, fence, run_id)
+                      values ('acme', '2026-05-01', 2, 3, 'done', 1, 'gone')";
+        refuted(&db, damage, &["share_without_run"], "run date 2026-05-01, share 2 of 3, done").await;
+    }
+
     async fn a_retry_completes_no_date(db: TestDb) {
         billed(&db).await;
         db.execute(
@@ -768,13 +774,13 @@ on_both! {
         billed(&db).await;
         let proved = text(&verify(&db.url, &[]).stdout);
         assert!(proved.starts_with("Looked at 1 tenant, 7 payments, 10 lines, 3 completed dates and 11 outcomes."), "{proved}");
-        assert!(proved.contains("\n45 checks passed (--verbose names them).\n"), "{proved}");
+        assert!(proved.contains("\n48 checks passed (--verbose names them).\n"), "{proved}");
         assert!(!proved.contains("OK  "), "{proved}");
         let last = "Proved: nothing twice, nothing missed, sums agree, numbers are gapless.";
         assert_eq!(proved.lines().last(), Some(last), "{proved}");
         let verbose = text(&verify(&db.url, &["--verbose"]).stdout);
         assert!(verbose.contains("OK        no rental is charged twice for one period\n"), "{verbose}");
-        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 45, "{verbose}");
+        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 48, "{verbose}");
 
         db.execute("update invoice_series set last = 8").await;
         let output = verify(&db.url, &[]);
@@ -782,7 +788,7 @@ on_both! {
         assert_eq!(output.status.code(), Some(5));
         assert!(refuted.contains("VIOLATED  each series has on record"), "{refuted}");
         assert!(refuted.contains("on record 1 to 8, its invoices 1 to 7\n"), "{refuted}");
-        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 45 checks")), "{refuted}");
+        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 47 checks")), "{refuted}");
     }
 
     async fn the_verdict_claims_nothing_about_dates_that_cannot_be_proved(db: TestDb) {
