@@ -281,6 +281,9 @@ fn places(config: &Config, findings: &mut Findings) {
     if config.mail.transport == MailTransport::Folder {
         places.push(("mails", config.mail.folder.clone()));
     }
+    if !config.documents.store.contains("://") {
+        places.push(("documents", PathBuf::from(&config.documents.store)));
+    }
     for (what, path) in places.iter().filter(|(_, path)| path.exists()) {
         if config::is_open_to_all(path) {
             let says = format!("{what}: every user can read {}", path.display());
