@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use billday::clock::FixedClock;
 use billday::deliver::{DeliverySettings, Route, deliver};
+use billday::documents::DocumentStore;
 use billday::domain::calendar::parse_date;
 use billday::domain::message::{CHANCES, WhenUnknown};
 use billday::import::{ImportFile, import};
@@ -57,6 +58,7 @@ async fn bench(kind: &str, url: &str, mails: usize) -> anyhow::Result<()> {
     let clock = FixedClock::at("2026-01-15T12:00:00Z".parse()?);
     bill(&store, &clock, mails).await?;
     let sink = Sink::start()?;
+    let documents = tempfile::tempdir()?;
     let settings = DeliverySettings {
         route: Route::Smtp { server: sink.settings(), connections: CONNECTIONS as u32, per_minute: 0 },
         from: "billing@shop.example".into(),
@@ -65,6 +67,7 @@ async fn bench(kind: &str, url: &str, mails: usize) -> anyhow::Result<()> {
         redirect_to: None,
         when_unknown: WhenUnknown::Resend,
         chance: || CHANCES - 1,
+        documents: DocumentStore::new(documents.path().to_str().context("a path")?)?,
     };
     let mut on_record = Vec::new();
     let start = Instant::now();

@@ -3,10 +3,14 @@
 //! Results go to standard output, messages for people to standard error. The exit status is one of [`Exit`].
 
 mod arrears;
+mod backup;
 mod config;
 mod daemon;
 mod demo;
+mod doctor;
 mod group;
+mod healthcheck;
+mod help_files;
 mod import;
 mod invoice;
 mod key;
@@ -36,7 +40,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::change::By;
 use crate::clock::{self, Clock};
-use crate::config::{Config, LogFormat, Overrides};
+use crate::config::{Config, ConfigErrors, LogFormat, Overrides, Setting};
+use crate::documents::DocumentStore;
 use crate::domain::calendar::parse_date;
 use crate::store::{Opened, Store};
 use crate::telemetry::{self, Levels};
@@ -95,6 +100,16 @@ struct Global {
     log_level: Option<String>,
 }
 
+impl Global {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            database_url: self.database.clone(),
+            log_format: self.log_format.clone(),
+            log_level: self.log_level.clone(),
+        }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Fill an empty database with sample tenants, bill them and show what came of it
@@ -141,9 +156,18 @@ enum Command {
     Key(key::KeyCommand),
     /// Serve the HTTP API
     Serve(serve::ServeArgs),
-    /// The configuration: check it, or print the commented default
+    /// Look at clock, database, mail server, permissions and disks, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Copy a SQLite database to a file, while others go on writing
+    Backup(backup::BackupArgs),
+    /// Ask a running daemon whether it can bill
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// The configuration: check it, show it, or print the commented default
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Write manual pages and shell completions
+    #[command(hide = true)]
+    HelpFiles(help_files::HelpFilesArgs),
 }
 
 /// Parses the arguments, runs the command and tells how it ended.
@@ -164,13 +188,16 @@ pub fn main() -> ExitCode {
 }
 
 fn load_config(global: &Global) -> anyhow::Result<Config> {
-    let flags = Overrides {
-        database_url: global.database.clone(),
-        log_format: global.log_format.clone(),
-        log_level: global.log_level.clone(),
-    };
-    Config::load(global.config.as_deref(), std::env::vars_os(), flags)
-        .map_err(|errors| Wrong(format!("the configuration is wrong:\n{errors}")).into())
+    Config::load(global.config.as_deref(), std::env::vars_os(), global.overrides()).map_err(wrong_configuration)
+}
+
+/// Every setting as it holds, and where it was set.
+fn settings(global: &Global) -> anyhow::Result<Vec<Setting>> {
+    Config::list(global.config.as_deref(), std::env::vars_os(), global.overrides()).map_err(wrong_configuration)
+}
+
+fn wrong_configuration(errors: ConfigErrors) -> anyhow::Error {
+    Wrong(format!("the configuration is wrong:\n{errors}")).into()
 }
 
 fn run_command(cli: Cli, config: Config) -> anyhow::Result<Exit> {
@@ -226,7 +253,11 @@ async fn command(app: &App, command: Command) -> anyhow::Result<Exit> {
         Command::Key(command) => key::key(app, command).await,
         Command::Serve(args) => serve::serve(app, args).await,
         Command::Tenant(command) => tenant::tenant(app, command).await,
+        Command::Doctor(args) => doctor::doctor(app, args).await,
+        Command::Backup(args) => backup::backup(app, args).await,
+        Command::Healthcheck(args) => healthcheck::healthcheck(args).await,
         Command::Config(command) => config::config(app, command).await,
+        Command::HelpFiles(args) => help_files::help_files(&args),
     }
 }
 
@@ -299,6 +330,11 @@ fn words<T: Clone + Send + Sync + 'static>(
     parse: fn(&str) -> Option<T>,
 ) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(all).try_map(move |word| parse(&word).ok_or_else(|| format!("unknown word {word}")))
+}
+
+/// Where documents are kept by these settings.
+fn documents(config: &Config) -> anyhow::Result<DocumentStore> {
+    DocumentStore::new(&config.documents.store).map_err(|error| Wrong(format!("{error:#}")).into())
 }
 
 /// Reads a date argument; the error names the one form that is taken.

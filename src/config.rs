@@ -10,9 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
@@ -34,6 +35,7 @@ pub struct Config {
     pub database: Database,
     pub log: Log,
     pub mail: Mail,
+    pub documents: Documents,
     pub run: Run,
     pub api: Api,
     pub daemon: Daemon,
@@ -80,6 +82,13 @@ pub struct Mail {
     pub redirect_to: Option<String>,
     /// The folder of the operator's own templates; it need not be there.
     pub templates: PathBuf,
+}
+
+/// Where the documents of invoices are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// A folder, or the URL of a bucket; `documents::DocumentStore` reads it.
+    pub store: String,
 }
 
 /// How a run works.
@@ -197,6 +206,12 @@ impl Default for Mail {
     }
 }
 
+impl Default for Documents {
+    fn default() -> Self {
+        Self { store: "documents".into() }
+    }
+}
+
 impl Default for Run {
     fn default() -> Self {
         Self { batch_rentals: 2000, share_rentals: 20_000 }
@@ -272,6 +287,22 @@ impl Config {
         Self::load_beside(Path::new(DEFAULT_FILE), file, env, flags)
     }
 
+    /// Every setting as it holds, in the order of the default file, with where it was set.
+    pub fn list(
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: Overrides,
+    ) -> Result<Vec<Setting>, ConfigErrors> {
+        let mut defaults = Reading::default();
+        defaults.file(Path::new("default.toml"), DEFAULT_TOML);
+        let mut set = Reading::read(Path::new(DEFAULT_FILE), file, env, flags)?.set;
+        let list = KEYS.iter().map(|key| match (set.remove(key.name), defaults.set.remove(key.name)) {
+            (Some((origin, value)), _) => Setting { key: key.name, value: Some(value), origin: Some(origin) },
+            (None, default) => Setting { key: key.name, value: default.map(|(_, value)| value), origin: None },
+        });
+        Ok(list.collect())
+    }
+
     /// The database for messages and logs: without its password.
     pub fn database_url_for_people(&self) -> String {
         self.database.url.to_string()
@@ -284,20 +315,19 @@ impl Config {
         env: impl IntoIterator<Item = (OsString, OsString)>,
         flags: Overrides,
     ) -> Result<Self, ConfigErrors> {
-        let mut reading = Reading::default();
-        match read_text(file.unwrap_or(default_file)) {
-            Ok(text) => reading.file(file.unwrap_or(default_file), &text),
-            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let origin = Origin::File(file.unwrap_or(default_file).to_owned(), None);
-                reading.problem("", format!("cannot be read: {error}"), origin);
-            }
-        }
-        reading.environment(env);
-        reading.flags(flags);
-        reading.together();
-        if reading.problems.is_empty() { Ok(reading.config) } else { Err(ConfigErrors(reading.problems)) }
+        Reading::read(default_file, file, env, flags).map(|reading| reading.config)
     }
+}
+
+/// One setting as it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// As the file nests it, joined by a dot.
+    pub key: &'static str,
+    /// As the file writes it, a secret as `***`; `None` if nothing is set and there is no default.
+    pub value: Option<String>,
+    /// Where it was set; `None` for a default.
+    pub origin: Option<Origin>,
 }
 
 /// All that is wrong with the settings; prints one problem a line.
@@ -375,7 +405,7 @@ struct Key {
 
 /// Every setting that exists.
 #[rustfmt::skip] // one line, one setting
-const KEYS: [Key; 27] = [
+const KEYS: [Key; 28] = [
     Key { name: "database.url", secret: true, set: |c, v| put(&mut c.database.url, v.database_url()) },
     Key { name: "database.connections", secret: false, set: |c, v| put(&mut c.database.connections, v.whole(2, 100)) },
     Key { name: "log.format", secret: false, set: |c, v| put(&mut c.log.format, v.word(LogFormat::WORDS, LogFormat::parse)) },
@@ -397,6 +427,7 @@ const KEYS: [Key; 27] = [
     Key { name: "mail.whenUnknown", secret: false, set: |c, v| put(&mut c.mail.when_unknown, v.word(WhenUnknown::WORDS, WhenUnknown::parse)) },
     Key { name: "mail.redirectTo", secret: false, set: |c, v| put(&mut c.mail.redirect_to, v.address().map(Some)) },
     Key { name: "mail.templates", secret: false, set: |c, v| put(&mut c.mail.templates, v.path("the path of a folder")) },
+    Key { name: "documents.store", secret: false, set: |c, v| put(&mut c.documents.store, v.words_alone("a folder or s3://BUCKET/PREFIX")) },
     Key { name: "run.batchRentals", secret: false, set: |c, v| put(&mut c.run.batch_rentals, v.whole(1, 20_000)) },
     Key { name: "run.shareRentals", secret: false, set: |c, v| put(&mut c.run.share_rentals, v.whole(1, 10_000_000)) },
     Key { name: "api.behindProxy", secret: false, set: |c, v| put(&mut c.api.behind_proxy, v.flag()) },
@@ -435,21 +466,47 @@ impl Key {
 struct Reading {
     config: Config,
     problems: Vec<ConfigError>,
-    /// Where each key that was set came from, the strongest last.
-    origins: BTreeMap<&'static str, Origin>,
+    /// Where each key that was set came from, the strongest last, and its value for people.
+    set: BTreeMap<&'static str, (Origin, String)>,
 }
 
 impl Reading {
+    fn read(
+        default_file: &Path,
+        file: Option<&Path>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: Overrides,
+    ) -> Result<Self, ConfigErrors> {
+        let mut reading = Self::default();
+        match read_text(file.unwrap_or(default_file)) {
+            Ok(text) => reading.file(file.unwrap_or(default_file), &text),
+            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let origin = Origin::File(file.unwrap_or(default_file).to_owned(), None);
+                reading.problem("", format!("cannot be read: {error}"), origin);
+            }
+        }
+        reading.environment(env);
+        reading.flags(flags);
+        reading.together();
+        if reading.problems.is_empty() { Ok(reading) } else { Err(ConfigErrors(reading.problems)) }
+    }
+
     fn problem(&mut self, key: &str, message: impl Into<String>, origin: Origin) {
         self.problems.push(ConfigError { key: key.to_owned(), message: message.into(), origin });
     }
 
     fn set(&mut self, key: &'static Key, value: Value<'_>, origin: Origin) {
-        self.origins.insert(key.name, origin.clone());
         let shown = if key.secret { String::new() } else { value.shown() };
         if let Err(message) = (key.set)(&mut self.config, value) {
-            self.problem(key.name, message + &shown, origin);
+            self.problem(key.name, message + &shown, origin.clone());
         }
+        let written = match key.name {
+            "database.url" => format!("{:?}", self.config.database.url),
+            _ if key.secret => "***".to_owned(),
+            _ => value.written(),
+        };
+        self.set.insert(key.name, (origin, written));
     }
 
     fn file(&mut self, path: &Path, text: &str) {
@@ -537,6 +594,13 @@ impl Reading {
 
     fn secret_file(&mut self, key: &'static Key, path: &OsStr, origin: Origin) {
         match read_text(Path::new(path)) {
+            Ok(_) if is_open_to_all(Path::new(path)) => {
+                let message = format!(
+                    "{} can be read by every user of this machine: take that right away (chmod o= FILE)",
+                    Path::new(path).display()
+                );
+                self.problem(key.name, message, origin);
+            }
             Ok(text) => {
                 let line = text.strip_suffix('\n').unwrap_or(&text);
                 self.set(key, Value::Text(line.strip_suffix('\r').unwrap_or(line)), origin);
@@ -573,7 +637,8 @@ impl Reading {
     }
 
     fn problem_of(&mut self, key: &str, message: impl Into<String>) {
-        if let Some(origin) = self.origins.get(key).cloned() {
+        if let Some((origin, _)) = self.set.get(key) {
+            let origin = origin.clone();
             self.problem(key, message, origin);
         }
     }
@@ -610,6 +675,19 @@ fn read_text(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("it is longer than 1 MiB"));
     }
     Ok(text)
+}
+
+/// Where container runtimes put secrets: readable for all, but only inside.
+const CONTAINER_SECRETS: &str = "/run/secrets/";
+
+/// Whether any user of the machine can read a file or folder: it lets all of them in, and so does each folder above it.
+pub fn is_open_to_all(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    let lets = |path: &Path, right: u32| fs::metadata(path).is_ok_and(|found| found.mode() & right != 0);
+    let (read, enter) = (0o004, 0o001);
+    !path.starts_with(CONTAINER_SECRETS)
+        && lets(&path, read)
+        && path.ancestors().skip(1).all(|above| lets(above, enter))
 }
 
 fn sections() -> impl Iterator<Item = &'static str> {
@@ -663,6 +741,20 @@ impl<'a> Value<'a> {
                 DeValue::Boolean(value) => format!(", not {value}"),
                 DeValue::Float(number) => format!(", not {number}"),
                 other => format!(", not a TOML {}", other.type_str()),
+            },
+        }
+    }
+
+    /// As the file would write it.
+    fn written(self) -> String {
+        match self {
+            Self::Text(text) if text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok() => text.to_owned(),
+            Self::Text(text) => format!("{text:?}"),
+            Self::Toml(value) => match value.get_ref() {
+                DeValue::String(text) => format!("{text:?}"),
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::Boolean(value) => value.to_string(),
+                other => other.type_str().to_owned(),
             },
         }
     }
@@ -784,7 +876,7 @@ fn is_domain(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use proptest::prelude::*;
 
@@ -1017,6 +1109,48 @@ mod tests {
             let text = problem("", &[("BILLDAY_DATABASE__URL_FILE", unreadable)]);
             assert!(text.contains("cannot be read: "), "{text}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_every_user_can_read_is_refused() {
+        // Temporary folders are closed to others; this one is not.
+        let folder = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+        let file = folder.path().join("password");
+        fs::write(&file, "s3cret").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let env = [("BILLDAY_MAIL__PASSWORD_FILE", file.to_str().unwrap())];
+        let text = problem("mail.user = 'u'", &env);
+        assert!(text.contains("can be read by every user") && !text.contains("s3cret"), "{text}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(load("mail.user = 'u'", &env).is_ok());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(load("mail.user = 'u'", &env).is_ok(), "nobody else gets that far");
+    }
+
+    #[test]
+    fn the_list_shows_what_holds_and_where_it_was_set_but_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("billday.toml");
+        fs::write(
+            &file,
+            "database.url = 'postgres://u:s3cret@h/d'\nmail = {port = 25, user = 'u', password = 's3cret'}",
+        )
+        .unwrap();
+        let env = [
+            ("BILLDAY_MAIL__PORT".into(), "465".into()),
+            ("BILLDAY_DAEMON__HEARTBEAT_URL".into(), "http://s3cret".into()),
+        ];
+        let list = Config::list(Some(&file), env, Overrides::default()).unwrap();
+        assert!(!format!("{list:?}").contains("s3cret"), "{list:?}");
+        let of = |key: &str| list.iter().find(|setting| setting.key == key).unwrap().clone();
+        assert_eq!(of("database.url").value.as_deref(), Some("\"postgres://u:***@h/d\""));
+        assert_eq!(of("database.url").origin, Some(Origin::File(file, Some(1))));
+        assert_eq!(of("mail.port").value.as_deref(), Some("465"));
+        assert_eq!(of("mail.port").origin, Some(Origin::Variable("BILLDAY_MAIL__PORT".into())));
+        assert_eq!(of("mail.password").value.as_deref(), Some("***"));
+        assert_eq!(of("mail.host"), Setting { key: "mail.host", value: Some("\"localhost\"".into()), origin: None });
+        assert_eq!(of("mail.caFile"), Setting { key: "mail.caFile", value: None, origin: None });
     }
 
     #[test]

@@ -6,9 +6,10 @@
 
 mod compose;
 mod folder;
+mod keep;
 mod smtp;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, micros};
+use crate::documents::DocumentStore;
 use crate::domain::message::{Attempt, CHANCES, MailState, Patience, RenderedMail, Settled, WhenUnknown};
 use crate::domain::report::Delivery;
 use crate::mail::smtp::{SmtpServer, SmtpSettings};
@@ -26,7 +28,7 @@ use crate::mail::{Envelope, FolderTransport, MailError, Outgoing, build_message,
 use crate::store::outbox::{ClaimedMail, Expired};
 use crate::store::{Result as StoreResult, Store, StoreError};
 
-use compose::Waiting;
+use compose::{Composer, Waiting};
 
 /// How mails go out.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct DeliverySettings {
     pub when_unknown: WhenUnknown,
     /// Gives a random number below [`CHANCES`].
     pub chance: fn() -> u32,
+    /// Where the documents are kept that go out.
+    pub documents: DocumentStore,
 }
 
 /// Where mails go.
@@ -78,8 +82,9 @@ pub type Progress<'a> = &'a mut (dyn FnMut(&DeliveryReport) + Send);
 /// How long a claim keeps others away: longer than a conversation with the slowest server, and some minutes before it.
 pub const LEASE: TimeDelta = TimeDelta::minutes(20);
 
-/// How often settling is tried again: it is all that stands between a mail that was sent and one that is sent twice.
-const SETTLE_TRIES: u32 = 4;
+/// How often a write that may be repeated is tried: a settling is all that stands between a mail that was sent and one that is
+/// sent twice.
+const WRITE_TRIES: u32 = 4;
 
 /// Sends all mails that are due; may be dropped at any time.
 ///
@@ -148,8 +153,8 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Takes up to `limit` mails that are due, and reads what they are to say.
-    async fn claim(&self, limit: i64, expired: Expired) -> anyhow::Result<Vec<Waiting>> {
+    /// Takes up to `limit` mails that are due, and makes and keeps the invoices that go with them.
+    async fn claim(&self, limit: i64, expired: Expired, composer: &Arc<Composer>) -> anyhow::Result<Vec<Waiting>> {
         if *self.stop.borrow() {
             return Ok(Vec::new());
         }
@@ -165,13 +170,15 @@ impl Pass<'_> {
         let mut snapshot = self.store.read().await?;
         let recipients = snapshot.list_recipients(&keys).await?;
         let contents = snapshot.invoice_documents(&keys).await.context("cannot read what mails are to say")?;
+        let kept = snapshot.kept_documents(&keys).await?;
         snapshot.end().await;
         let contents = keys.iter().map(|(tenant, payment)| (tenant.to_string(), payment.to_string())).zip(contents);
-        let contents: HashMap<_, _> = contents.collect();
+        let invoices = self.invoices(composer, contents.collect(), kept).await?;
         let waiting = claimed.into_iter().map(|mail| {
             let key = (mail.tenant_id.clone(), mail.payment_id.clone());
-            let content = contents.get(&key).cloned().unwrap_or_else(|| Err("it belongs to no payment".to_owned()));
-            Waiting { recipients: recipients.get(&key).cloned().unwrap_or_default(), content, mail }
+            let none = || Err(Attempt::Refused("it belongs to no payment".to_owned()));
+            let invoice = invoices.get(&key).cloned().unwrap_or_else(none);
+            Waiting { recipients: recipients.get(&key).cloned().unwrap_or_default(), invoice, mail }
         });
         Ok(waiting.collect())
     }
@@ -193,26 +200,33 @@ impl Pass<'_> {
     }
 }
 
-/// Writes down what became of mails, again if the database did not take it or did not answer: the fence makes that safe.
+/// Writes down what became of mails; the fence makes it safe to do so again.
 async fn write_settled(
     store: &Store,
     settled: Vec<(ClaimedMail, Settled)>,
     now: i64,
 ) -> anyhow::Result<Vec<MailState>> {
     let settled = Arc::new(settled);
+    let write = || {
+        let rows = Arc::clone(&settled);
+        store.with_tx(move |tx| Box::pin(async move { tx.settle_mails(&rows, now).await }))
+    };
+    let (states, tries) = insist(write).await.context("cannot write down which mails were sent")?;
+    // The first try was committed after all, if the second finds nothing to write.
+    let all = || settled.iter().map(|(_, settled)| settled.state).collect();
+    Ok(if states.is_empty() && tries > 1 { all() } else { states })
+}
+
+/// Writes again if the database did not take it or did not answer; tells the number of tries.
+async fn insist<T, F: Future<Output = StoreResult<T>>>(write: impl Fn() -> F) -> StoreResult<(T, u32)> {
     let mut tries = 1;
     loop {
-        let rows = Arc::clone(&settled);
-        let written: StoreResult<Vec<MailState>> =
-            store.with_tx(move |tx| Box::pin(async move { tx.settle_mails(&rows, now).await })).await;
-        match written {
-            // The first try was committed after all, if the second finds nothing to write.
-            Ok(states) if states.is_empty() && tries > 1 => return Ok(settled.iter().map(|(_, s)| s.state).collect()),
-            Err(StoreError::Busy(_) | StoreError::UnknownCommit(_)) if tries < SETTLE_TRIES => {
+        match write().await {
+            Err(StoreError::Busy(_) | StoreError::UnknownCommit(_)) if tries < WRITE_TRIES => {
                 tokio::time::sleep(Duration::from_millis(200) * tries).await;
                 tries += 1;
             }
-            written => return written.context("cannot write down which mails were sent"),
+            written => return Ok((written?, tries)),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! level 4   cli
 //! level 3   api    schedule
 //! level 2   run    deliver    import    preview    change    monitor
-//! level 1   store  render  mail  clock  config  telemetry  input
+//! level 1   store  render  mail  documents  clock  config  telemetry  input
 //! level 0   domain
 //! ```
 
@@ -18,6 +18,7 @@ pub mod domain;
 
 pub mod clock;
 pub mod config;
+pub mod documents;
 pub mod input;
 pub mod mail;
 pub mod render;

@@ -4,16 +4,18 @@ use std::path::Path;
 
 use clap::Subcommand;
 
-use crate::config::{DEFAULT_TOML, MailTransport};
+use crate::config::{DEFAULT_TOML, MailTransport, Setting};
 use crate::render::email::{MailTemplates, Part};
 use crate::store::{Opened, Store};
 
-use super::{App, Exit, Wrong, words};
+use super::{App, Exit, Wrong, table, words};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
     /// Read the configuration, reach the database and the mail server or folder, try the templates, and say what is wrong
     Check,
+    /// Print every setting as it holds and where it was set; secrets stay hidden
+    Show,
     /// Print the commented default
     Default,
     /// Print a built-in template of mails, to begin one of your own with
@@ -27,9 +29,21 @@ pub(super) async fn config(app: &App, command: ConfigCommand) -> anyhow::Result<
     match command {
         ConfigCommand::Default => print!("{DEFAULT_TOML}"),
         ConfigCommand::Template { part } => print!("{}", part.built_in()),
+        ConfigCommand::Show => show(app)?,
         ConfigCommand::Check => check(app).await?,
     }
     Ok(Exit::Done)
+}
+
+fn show(app: &App) -> anyhow::Result<()> {
+    let row = |setting: Setting| {
+        let (mark, value) = setting.value.map_or(("#", "not set".to_owned()), |value| ("", value));
+        let origin = setting.origin.map_or_else(|| "default".to_owned(), |origin| origin.to_string());
+        vec![format!("{mark}{} = {value}", setting.key), format!("# {origin}")]
+    };
+    let rows: Vec<Vec<String>> = super::settings(&app.global)?.into_iter().map(row).collect();
+    table::write(&mut std::io::stdout(), &["# SETTING", "# FROM"], &rows)?;
+    Ok(())
 }
 
 async fn check(app: &App) -> anyhow::Result<()> {
@@ -70,21 +84,29 @@ async fn check(app: &App) -> anyhow::Result<()> {
             println!("mail: written as files to {}, from {}", folder.display(), app.config.mail.from);
         }
     }
+    let documents = super::documents(&app.config)?;
+    documents.check().await.map_err(Wrong)?;
+    println!("documents: kept in {documents}");
     check_templates(&app.config.mail.templates)
 }
 
 fn check_templates(folder: &Path) -> anyhow::Result<()> {
-    let templates = MailTemplates::with_own(folder)
-        .map_err(|why| Wrong(format!("a template of mails does not work, and none is sent until it does: {why}")))?;
-    match &templates.own_names()[..] {
+    match &own_templates(folder)?[..] {
         [] => println!("templates of mails: built-in; there is none of your own in {}", folder.display()),
         own => println!("templates of mails: {} in {} work on sample invoices", own.join(", "), folder.display()),
     }
     Ok(())
 }
 
+/// The operator's own templates, each tried on sample invoices.
+pub(super) fn own_templates(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let templates = MailTemplates::with_own(folder)
+        .map_err(|why| Wrong(format!("a template of mails does not work, and none is sent until it does: {why}")))?;
+    Ok(templates.own_names().iter().map(ToString::to_string).collect())
+}
+
 /// Tries whether mails can be written, and leaves nothing behind.
-fn try_folder(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn try_folder(folder: &Path) -> anyhow::Result<()> {
     let place = if folder.exists() { folder } else { folder.parent().unwrap_or(folder) };
     let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
     let tried =

@@ -36,7 +36,7 @@ pub(super) struct DaemonArgs {
 pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> {
     let notifier = Arc::new(Notifier::from_environment());
     let (stop_sender, stop) = watch::channel(false);
-    let (delivery_sender, delivery) = watch::channel(delivery_settings(&app.config.mail));
+    let (delivery_sender, delivery) = watch::channel(delivery_settings(&app.config)?);
     // Before anything can take long: a database that is away, say.
     let mut signals = Signals::new()?;
     let listener = listen(app, args.listen).await?;
@@ -181,11 +181,16 @@ impl Reload {
         if let Err(error) = app.levels.set(&config.log.level) {
             tracing::error!("{error:#}");
         }
-        self.delivery.send_replace(delivery_settings(&config.mail));
-        tracing::info!(
-            log.level = config.log.level,
-            "the log level and the mail settings are those of the configuration now"
-        );
+        match delivery_settings(&config) {
+            Ok(settings) => {
+                self.delivery.send_replace(settings);
+                tracing::info!(
+                    log.level = config.log.level,
+                    "the log level and the settings of mails and documents are those of the configuration now"
+                );
+            }
+            Err(error) => tracing::error!("mails go on as before: {error:#}"),
+        }
         let old = &self.config;
         for (section, changed) in [
             ("database", old.database != config.database),
@@ -198,7 +203,7 @@ impl Reload {
                 tracing::warn!("what changed in {section} counts from the next start on");
             }
         }
-        self.config = Config { log: config.log, mail: config.mail, ..old.clone() };
+        self.config = Config { log: config.log, mail: config.mail, documents: config.documents, ..old.clone() };
     }
 }
 

@@ -67,6 +67,9 @@ fn say_what_next(app: &App, date: NaiveDate, run_id: &str) {
     if mail.transport == crate::config::MailTransport::Folder {
         println!("The invoice mails are in {}/, one file each.", mail.folder.display());
     }
+    if mail.transport != crate::config::MailTransport::None {
+        println!("The invoices themselves, PDF and XML, are kept in {}/.", app.config.documents.store);
+    }
     println!(
         "Nothing is billed twice: run the demo again and see.\n\n\
          Next, try:\n  \

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Subcommand;
 
 use crate::domain::EInvoice;
-use crate::domain::document::InvoiceDocument;
+use crate::domain::document::{DocumentKind, InvoiceDocument, KeptDocument};
 use crate::domain::money::format_percent;
 use crate::render::invoice::{InvoiceRenderer, RenderedInvoice, refusals};
 use crate::store::invoices::InvoiceParties;
@@ -15,7 +15,7 @@ use super::{App, Exit, Wrong, one_tenant, table};
 
 #[derive(Subcommand)]
 pub(super) enum InvoiceCommand {
-    /// One invoice by its number: what it says, or its files
+    /// One invoice by its number: what it says, or its files as they were sent; made anew if it was not sent yet
     Show {
         number: String,
         /// Its tenant, if several have the number
@@ -39,11 +39,20 @@ pub(super) enum InvoiceCommand {
 pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Result<Exit> {
     match command {
         InvoiceCommand::Show { number, tenant, pdf, xml } => {
-            let document = find(app, &number, tenant.as_deref()).await?;
-            let rendered = InvoiceRenderer::new()?.render(&document)?;
+            let (document, kept) = find(app, &number, tenant.as_deref()).await?;
+            let mut rendered = InvoiceRenderer::new()?.render(&document)?;
             if pdf.is_none() && xml.is_none() {
-                print_facts(&document, &rendered)?;
+                print_facts(&document, &rendered, &kept)?;
                 return Ok(Exit::Done);
+            }
+            // What was sent is the invoice, whatever this program would draw today.
+            let documents = super::documents(&app.config)?;
+            for kept in &kept {
+                match kept.kind {
+                    DocumentKind::Pdf if pdf.is_some() => rendered.pdf = documents.get(kept).await?,
+                    DocumentKind::Xml if xml.is_some() => rendered.xml = Ok(documents.get(kept).await?),
+                    DocumentKind::Pdf | DocumentKind::Xml => {}
+                }
             }
             write_files(&rendered, pdf.as_deref(), xml.as_deref())
         }
@@ -51,7 +60,7 @@ pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Resul
     }
 }
 
-async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<InvoiceDocument> {
+async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<(InvoiceDocument, Vec<KeptDocument>)> {
     let what = format!("invoice {number}");
     let Some(store) = app.store_read_only().await? else {
         return Err(Wrong(format!("there is no {what}")).into());
@@ -67,9 +76,12 @@ async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<I
             format!("{what} of tenant {tenant_id} was brought in by an import: its document was made elsewhere");
         return Err(Wrong(message).into());
     };
-    let documents = session.invoice_documents(&[(&invoice.tenant_id, &invoice.payment_id)]).await?;
+    let key = [(&*invoice.tenant_id, &*invoice.payment_id)];
+    let documents = session.invoice_documents(&key).await?;
+    let kept = session.kept_documents(&key).await?;
     session.end().await;
-    documents.into_iter().next().context("the payment is gone")?.map_err(|reason| anyhow!(reason))
+    let document = documents.into_iter().next().context("the payment is gone")?.map_err(|reason| anyhow!(reason))?;
+    Ok((document, kept.into_values().flatten().collect()))
 }
 
 /// Writes the files that are wanted; a PDF without XML is told, XML that there cannot be is an error.
@@ -92,7 +104,7 @@ pub(super) fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: O
     Ok(Exit::Done)
 }
 
-fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice) -> std::io::Result<()> {
+fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[KeptDocument]) -> std::io::Result<()> {
     let money = |minor| format!("{} {}", document.currency.format(minor), document.currency);
     let e_invoice = match &rendered.xml {
         Ok(_) if rendered.xml_beside().is_some() => format!("{} (XML beside the PDF)", rendered.e_invoice.name()),
@@ -124,7 +136,12 @@ fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice) -> std::i
         ("language", document.locale.clone()),
         ("e-invoice", e_invoice),
     ];
-    let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let kept = match kept {
+        [] => vec![("kept", "not yet: its files are kept when it is sent".to_owned())],
+        kept => kept.iter().map(|kept| ("kept", format!("{} (sha256 {})", kept.place, kept.sha256))).collect(),
+    };
+    let rows: Vec<Vec<String>> =
+        facts.into_iter().chain(kept).map(|(name, value)| vec![name.to_owned(), value]).collect();
     table::write(&mut std::io::stdout(), &["FACT", "VALUE"], &rows)
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::config::{Mail, MailSecurity, MailTransport};
+use crate::config::{Config, Mail, MailSecurity, MailTransport};
 use crate::deliver::{DeliverySettings, Route, random_chance};
 use crate::mail::smtp::{Limits, Login, Security, SmtpServer, SmtpSettings, Steps};
 
@@ -21,8 +21,9 @@ pub(super) async fn mail(app: &App, command: MailCommand) -> anyhow::Result<Exit
 }
 
 /// How mails are delivered by these settings.
-pub(super) fn delivery_settings(mail: &Mail) -> DeliverySettings {
-    DeliverySettings {
+pub(super) fn delivery_settings(config: &Config) -> anyhow::Result<DeliverySettings> {
+    let mail = &config.mail;
+    Ok(DeliverySettings {
         route: match mail.transport {
             MailTransport::None => Route::Nowhere,
             MailTransport::Folder => Route::Folder(mail.folder.clone()),
@@ -36,7 +37,8 @@ pub(super) fn delivery_settings(mail: &Mail) -> DeliverySettings {
         redirect_to: mail.redirect_to.clone(),
         when_unknown: mail.when_unknown,
         chance: random_chance,
-    }
+        documents: super::documents(config)?,
+    })
 }
 
 fn smtp_settings(mail: &Mail) -> SmtpSettings {
@@ -60,19 +62,25 @@ fn smtp_settings(mail: &Mail) -> SmtpSettings {
 
 /// Greets the mail server and takes leave; tells who it is.
 pub(super) async fn greet(mail: &Mail) -> anyhow::Result<()> {
+    let (steps, greeted) = try_server(mail).await;
+    for step in steps {
+        println!("mail: {step}");
+    }
+    greeted
+}
+
+/// Greets the mail server and takes leave: what it answered, and whether mails could be sent.
+pub(super) async fn try_server(mail: &Mail) -> (Vec<String>, anyhow::Result<()>) {
     let mut steps = Steps::noted();
     let greeted = match SmtpServer::new(smtp_settings(mail)) {
         Ok(server) => server.greet(&mut steps).await,
         Err(error) => Err(error),
     };
-    for step in steps.list() {
-        println!("mail: {step}");
-    }
-    Ok(greeted?)
+    (steps.list().iter().map(ToString::to_string).collect(), greeted.map_err(Into::into))
 }
 
 async fn test(app: &App, address: &str) -> anyhow::Result<Exit> {
-    let settings = delivery_settings(&app.config.mail);
+    let settings = delivery_settings(&app.config)?;
     let now = app.clock.now();
     let (answers, sent) =
         crate::deliver::send_trial(&settings, address, now).await.map_err(|error| Wrong(error.to_string()))?;

@@ -113,8 +113,7 @@ pub(super) async fn send_waiting(app: &App, store: &Store) -> anyhow::Result<Del
         eprintln!("{}", paused(&pause));
         return Ok(DeliveryReport::default());
     }
-    let mail = &app.config.mail;
-    let settings = super::mail::delivery_settings(mail);
+    let settings = super::mail::delivery_settings(&app.config)?;
     let report = deliver(store, &settings, &*app.clock, &mut |_| ()).await?;
     if let Some(why) = &report.stopped {
         eprintln!("mails cannot go out and wait in the outbox: {why}");

@@ -5,6 +5,8 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use crate::documents::{DocumentFault, DocumentStore};
+use crate::store::Session;
 use crate::store::verify::{Audit, Finding};
 
 use super::{App, Exit, Wrong};
@@ -17,6 +19,9 @@ pub(super) struct VerifyArgs {
     /// How the verdict is written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: VerdictFormat,
+    /// Also read every kept document and compare it with its hash
+    #[arg(long)]
+    documents: bool,
     /// Name the checks that passed too; JSON always does
     #[arg(long, short)]
     verbose: bool,
@@ -36,7 +41,10 @@ pub(super) async fn verify(app: &App, args: VerifyArgs) -> anyhow::Result<Exit> 
         return Err(Wrong("without a database there is nothing to verify".to_owned()).into());
     };
     let mut session = store.read().await?;
-    let audit = session.audit(args.tenant.as_deref(), app.clock.now()).await?;
+    let mut audit = session.audit(args.tenant.as_deref(), app.clock.now()).await?;
+    if args.documents {
+        audit.add(check_documents(&super::documents(&app.config)?, &mut session, args.tenant.as_deref()).await?);
+    }
     session.end().await;
     match &args.tenant {
         Some(tenant) if audit.tenants == 0 => return Err(Wrong(format!("there is no tenant {tenant}")).into()),
@@ -49,6 +57,36 @@ pub(super) async fn verify(app: &App, args: VerifyArgs) -> anyhow::Result<Exit> 
         VerdictFormat::Json => writeln!(out, "{}", to_json(&audit))?,
     }
     Ok(if audit.violations.is_empty() { Exit::Done } else { Exit::Violation })
+}
+
+/// Documents read from the database at a time.
+const PAGE_SIZE: i64 = 1_000;
+
+/// Compares all kept documents with their hashes; an error means that they cannot be read at all now.
+async fn check_documents(
+    documents: &DocumentStore,
+    session: &mut Session,
+    tenant_id: Option<&str>,
+) -> anyhow::Result<Finding> {
+    let mut finding = Finding::new("document_differs", "each kept document is where it was put, and as it was sent");
+    let mut after = None;
+    loop {
+        let page = session.list_documents(tenant_id, after.as_ref(), PAGE_SIZE).await?;
+        for kept in &page {
+            match documents.get(kept).await {
+                Err(DocumentFault::Lost(why)) => {
+                    finding.note(|| format!("tenant {}: payment {}, {why}", kept.tenant_id, kept.payment_id));
+                }
+                found => {
+                    found?;
+                }
+            }
+        }
+        match page.into_iter().next_back() {
+            Some(last) => after = Some(last),
+            None => return Ok(finding),
+        }
+    }
 }
 
 fn write_text(audit: &Audit, verbose: bool, out: &mut dyn Write) -> std::io::Result<()> {

@@ -1,15 +1,14 @@
 //! From a payment to the bytes of its mail.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 
 use crate::domain::document::InvoiceDocument;
 use crate::domain::message::{Attempt, Recipients, message_id};
-use crate::domain::payment::PaymentStatus;
 use crate::mail::{Attached, Envelope, MailError, Outgoing, build_message, check_address, file_name, safe_for_files};
 use crate::render::email::{Annex, MailFault, MailTemplates};
-use crate::render::invoice::{InvoiceRenderer, RenderedInvoice};
+use crate::render::invoice::InvoiceRenderer;
 use crate::store::outbox::ClaimedMail;
 
 use super::DeliverySettings;
@@ -17,12 +16,25 @@ use super::DeliverySettings;
 /// A larger invoice does not go with its mail, because many mail servers would refuse it: 5 MB, about 3,000 pages.
 const ANNEX_BYTES_MAX: usize = 5 * 1024 * 1024;
 
-/// A claimed mail with what it is to say, or why that cannot be read.
+/// A claimed mail with the invoice that goes with it, or what becomes of it without one.
 pub(super) struct Waiting {
     pub mail: ClaimedMail,
-    pub content: Result<InvoiceDocument, String>,
+    pub invoice: Result<Arc<Invoice>, Attempt>,
     /// All that get the invoice.
     pub recipients: Recipients,
+}
+
+/// An invoice that can go out: what it says, and its files, which are kept.
+pub(super) struct Invoice {
+    pub content: InvoiceDocument,
+    pub files: Files,
+}
+
+/// An invoice's files.
+pub(super) struct Files {
+    pub pdf: Vec<u8>,
+    /// The e-invoice, where it is not inside the PDF.
+    pub xml: Option<Vec<u8>>,
 }
 
 /// A message that can go out.
@@ -43,7 +55,7 @@ impl Message {
 pub(super) struct Composer {
     templates: MailTemplates,
     /// Why nothing may go out: a template of the operator's does not work.
-    fault: Option<String>,
+    pub fault: Option<String>,
     renderer: Mutex<InvoiceRenderer>,
     from: String,
     message_id_domain: String,
@@ -70,16 +82,19 @@ impl Composer {
 
     /// Makes a mail, or says what becomes of it without being sent: released if no mail can be made.
     pub(super) fn compose(&self, waiting: Waiting) -> (ClaimedMail, Result<Message, Attempt>) {
-        let Waiting { mail, content, recipients } = waiting;
+        let Waiting { mail, invoice, recipients } = waiting;
         let Some(recipient) = mail.recipient.clone() else { return (mail, Err(Attempt::NoRecipient)) };
-        if let Some(why) = &self.fault {
-            return (mail, Err(Attempt::Released(why.clone())));
-        }
-        let made = content
-            .map_err(MailError::Refused)
-            .and_then(|content| self.message(&mail, &recipient, &recipients, &content))
-            .map_err(|error| super::attempt(Err(error)));
+        let made = invoice.and_then(|invoice| {
+            self.message(&mail, &recipient, &recipients, &invoice).map_err(|error| super::attempt(Err(error)))
+        });
         (mail, made)
+    }
+
+    /// Makes an invoice's files.
+    pub(super) fn files(&self, content: &InvoiceDocument) -> Result<Files, Attempt> {
+        let rendered = self.renderer.lock().unwrap_or_else(PoisonError::into_inner).render(content);
+        let rendered = rendered.map_err(|error| Attempt::Refused(format!("{error:#}")))?;
+        Ok(Files { xml: rendered.xml_beside().map(<[u8]>::to_vec), pdf: rendered.pdf })
     }
 
     fn message(
@@ -87,16 +102,10 @@ impl Composer {
         mail: &ClaimedMail,
         recipient: &str,
         recipients: &Recipients,
-        content: &InvoiceDocument,
+        Invoice { content, files }: &Invoice,
     ) -> Result<Message, MailError> {
-        if content.status == PaymentStatus::Cancelled {
-            return Err(MailError::Refused("the payment was cancelled before its invoice was sent".into()));
-        }
-        let refused = |error: anyhow::Error| MailError::Refused(format!("{error:#}"));
-        let invoice = self.renderer.lock().unwrap_or_else(PoisonError::into_inner).render(content).map_err(refused)?;
-        let xml = invoice.xml_beside();
-        let annex = match xml {
-            _ if invoice.pdf.len() + xml.map_or(0, <[u8]>::len) > ANNEX_BYTES_MAX => Annex::TooLarge,
+        let annex = match &files.xml {
+            xml if files.pdf.len() + xml.as_ref().map_or(0, Vec::len) > ANNEX_BYTES_MAX => Annex::TooLarge,
             Some(_) => Annex::AttachedWithXml,
             None => Annex::Attached,
         };
@@ -108,7 +117,7 @@ impl Composer {
             .ok_or_else(|| MailError::Refused(format!("the mail has no usable creation time: {}", mail.created_at)))?;
         // A reply address that cannot be used is the seller's loss, and no reason to keep the invoice from the buyer.
         let reply_to = content.seller.email.as_deref().filter(|address| check_address(address).is_ok());
-        let attached = if annex == Annex::TooLarge { Vec::new() } else { files(&content.invoice_number, &invoice) };
+        let attached = if annex == Annex::TooLarge { Vec::new() } else { attached(&content.invoice_number, files) };
         let bytes = build_message(
             &rendered,
             attached,
@@ -139,14 +148,14 @@ fn template_fault(why: &str) -> String {
 }
 
 /// An invoice's files under its number.
-fn files(invoice_number: &str, invoice: &RenderedInvoice) -> Vec<Attached> {
+fn attached(invoice_number: &str, files: &Files) -> Vec<Attached> {
     let name = safe_for_files(invoice_number);
     let file = |ending: &str, content_type, bytes: &[u8]| Attached {
         file_name: format!("{name}.{ending}"),
         content_type,
         bytes: bytes.to_vec(),
     };
-    let pdf = file("pdf", "application/pdf", &invoice.pdf);
-    let xml = invoice.xml_beside().map(|xml| file("xml", "application/xml", xml));
+    let pdf = file("pdf", "application/pdf", &files.pdf);
+    let xml = files.xml.as_ref().map(|xml| file("xml", "application/xml", xml));
     [pdf].into_iter().chain(xml).collect()
 }

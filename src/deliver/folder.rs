@@ -17,14 +17,14 @@ const BATCH_SIZE: i64 = 100;
 
 pub(super) async fn deliver(pass: &Pass<'_>, folder: &Path, progress: Progress<'_>) -> anyhow::Result<DeliveryReport> {
     let mut report = DeliveryReport::default();
-    let writer = Arc::new((Composer::new(pass.settings)?, FolderTransport::new(folder)));
+    let (composer, folder) = (Arc::new(Composer::new(pass.settings)?), Arc::new(FolderTransport::new(folder)));
     while report.stopped.is_none() {
-        let batch = pass.claim(BATCH_SIZE, Expired::Taken).await?;
+        let batch = pass.claim(BATCH_SIZE, Expired::Taken, &composer).await?;
         if batch.is_empty() {
             break;
         }
-        let writer = Arc::clone(&writer);
-        let write = tokio::task::spawn_blocking(move || write_batch(&writer.0, &writer.1, batch));
+        let (composer, folder) = (Arc::clone(&composer), Arc::clone(&folder));
+        let write = tokio::task::spawn_blocking(move || write_batch(&composer, &folder, batch));
         let (attempts, stopped) = write.await.context("cannot send mails")?;
         pass.settle(attempts, &mut report).await?;
         report.stopped = stopped;

@@ -1,9 +1,9 @@
 //! Mails to a mail server over several connections.
 //!
 //! ```text
-//! connection 1: claim a few ─► render (another thread, one ahead) ─► send ─┐
-//! connection 2: …                                                          ├─► settle what is known by now, in one transaction
-//! connection n: …                                                          ┘
+//! connection 1: claim a few ─► keep their invoices ─► write (another thread, one ahead) ─► send ─┐
+//! connection 2: …                                                                                ├─► settle what is known by now, in one transaction
+//! connection n: …                                                                                ┘
 //! ```
 //!
 //! The next mail does not wait until the last one is settled, and settling waits for nothing but its own commit: as long as
@@ -125,18 +125,18 @@ impl Shared {
     }
 }
 
-/// One connection: claims, renders and sends until nothing is due or nothing can go out.
+/// One connection: claims and sends until nothing is due or nothing can go out.
 async fn work(pass: &Pass<'_>, shared: &Shared, outcomes: mpsc::Sender<Outcome>) -> anyhow::Result<()> {
     let composer = Arc::new(Composer::new(pass.settings)?);
     let mut conversation = shared.server.conversation();
     while shared.stopped().is_none() {
         // By the machine's own count and from before the claim, so that no clock that is set can stretch it.
         let deadline = Instant::now() + LEASE.to_std()?;
-        let claimed = pass.claim(shared.claim_size, Expired::Left).await?;
+        let claimed = pass.claim(shared.claim_size, Expired::Left, &composer).await?;
         if claimed.is_empty() {
             break;
         }
-        let mut messages = render_ahead(&composer, claimed);
+        let mut messages = compose_ahead(&composer, claimed);
         while let Some((mail, message)) = messages.recv().await {
             let attempt = match (message, shared.stopped()) {
                 (Err(untried), _) => {
@@ -164,7 +164,7 @@ async fn work(pass: &Pass<'_>, shared: &Shared, outcomes: mpsc::Sender<Outcome>)
 }
 
 /// Makes messages on another thread, one ahead of the one that is being sent.
-fn render_ahead(
+fn compose_ahead(
     composer: &Arc<Composer>,
     claimed: Vec<Waiting>,
 ) -> mpsc::Receiver<(ClaimedMail, Result<Message, Attempt>)> {

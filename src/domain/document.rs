@@ -1,6 +1,8 @@
 //! What an invoice says: one value from which mail, PDF and XML are made, so that they cannot differ.
 
 use chrono::NaiveDate;
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 
 use super::brand::Brand;
 use super::calendar::BillingPeriod;
@@ -68,6 +70,35 @@ impl InvoiceDocument {
     pub fn terms_days(&self) -> i64 {
         (self.due_date - self.issue_date).num_days().max(0)
     }
+}
+
+/// A file that an invoice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DocumentKind {
+    Pdf,
+    /// An e-invoice beside the PDF; that of Factur-X is inside.
+    Xml,
+}
+
+super::words!(DocumentKind { Pdf = "pdf", Xml = "xml" });
+
+/// A document as it went out: where it is kept, and by what it is known again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDocument {
+    pub tenant_id: String,
+    pub payment_id: String,
+    pub kind: DocumentKind,
+    pub sha256: String,
+    pub bytes: i64,
+    /// Below the place that the settings name, in parts joined by `/`.
+    pub place: String,
+    /// Microseconds UTC.
+    pub created_at: i64,
+}
+
+/// The hash by which a file is known: SHA-256 in hexadecimal.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// One charge on an invoice; amounts are net.

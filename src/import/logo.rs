@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::domain::document::sha256_of;
 use crate::render::invoice::check_logo;
-use crate::store::assets::sha256_of;
 use crate::store::import::Picture;
 
 use super::fields::Fields;

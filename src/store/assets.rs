@@ -3,18 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
-use sha2::{Digest, Sha256};
-
 use crate::domain::brand::Logo;
 
 use super::import::Picture;
 use super::{Result, Session, on};
-
-/// The name of a picture: the SHA-256 of its bytes in hexadecimal.
-pub fn sha256_of(bytes: &[u8]) -> String {
-    HEXLOWER.encode(&Sha256::digest(bytes))
-}
 
 impl Session {
     /// Keeps a picture; one that is there is the same.

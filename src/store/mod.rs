@@ -17,6 +17,7 @@ pub mod assets;
 pub mod audit;
 pub mod customers;
 pub mod daemon;
+pub mod documents;
 pub mod due;
 pub mod groups;
 pub mod import;
@@ -32,6 +33,7 @@ pub mod replay;
 pub mod runs;
 pub mod shares;
 pub mod tenants;
+pub mod upkeep;
 pub mod verify;
 
 use std::future::Future;
@@ -373,6 +375,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
         "serve_payments_customers_rentals",
         include_str!("../../migrations/sqlite/0007_serve_payments_customers_rentals.sql"),
     ),
+    (8, "keep_documents", include_str!("../../migrations/sqlite/0008_keep_documents.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
@@ -386,6 +389,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
         "serve_payments_customers_rentals",
         include_str!("../../migrations/postgres/0007_serve_payments_customers_rentals.sql"),
     ),
+    (8, "keep_documents", include_str!("../../migrations/postgres/0008_keep_documents.sql")),
 ];
 
 /// The schema that this program works with: the number of its last migration.

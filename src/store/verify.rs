@@ -45,6 +45,11 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// Adds a check that was made elsewhere.
+    pub fn add(&mut self, checked: Finding) {
+        if checked.count > 0 { self.violations.push(checked) } else { self.passed.push(checked) }
+    }
+
     /// How many completed dates can no longer be proved, so that nothing is said about what they may have missed.
     pub fn dates_not_provable(&self) -> u64 {
         self.information.iter().filter(|listed| listed.check == information::UNPROVABLE.check).map(|f| f.count).sum()
@@ -67,7 +72,8 @@ pub struct Finding {
 pub const ROWS_MAX: usize = 20;
 
 impl Finding {
-    fn new(check: &'static str, what: &'static str) -> Self {
+    /// A check that has found nothing yet.
+    pub fn new(check: &'static str, what: &'static str) -> Self {
         Self { check, what, count: 0, rows: Vec::new() }
     }
 
@@ -79,7 +85,7 @@ impl Finding {
     }
 
     /// Counts one more, and names it if it is among the first.
-    fn note(&mut self, row: impl FnOnce() -> String) {
+    pub fn note(&mut self, row: impl FnOnce() -> String) {
         self.count += 1;
         if self.rows.len() < ROWS_MAX {
             self.rows.push(row());

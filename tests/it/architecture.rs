@@ -11,14 +11,15 @@ const LEVELS: [&[&str]; 5] = [
     &["cli"],
     &["api", "schedule"],
     &["run", "deliver", "import", "preview", "change", "monitor", "demo"],
-    &["store", "render", "mail", "clock", "config", "telemetry", "input"],
+    &["store", "render", "mail", "documents", "clock", "config", "telemetry", "input"],
     &["domain"],
 ];
 
 /// Libraries with a home: nobody else may name them.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("sqlx", &["store"]),
     ("lettre", &["mail"]),
+    ("object_store", &["documents"]),
     ("krilla", &["render"]),
     ("parley", &["render"]),
     ("usvg", &["render"]),

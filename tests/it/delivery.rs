@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use billday::clock::FixedClock;
 use billday::deliver::{DeliveryReport, DeliverySettings, Route, deliver};
+use billday::documents::DocumentStore;
+use billday::domain::document::{DocumentKind, KeptDocument, sha256_of};
 use billday::domain::message::{CHANCES, MailState, Patience, Tried, WhenUnknown};
 use billday::domain::report::Delivery;
 use billday::store::outbox::{Expired, MailFilter, OutboxMail, Retry};
@@ -223,6 +225,89 @@ on_both! {
         assert_eq!(world.outbox("pay_1").await.state, MailState::Pending);
     }
 
+    async fn what_goes_out_is_kept_and_goes_out_again_as_it_was(db: TestDb) {
+        let world = World::new(&db).await;
+        world.add(Payment { id: "pay_1", number: "INV/1", ..PAYMENT }).await;
+        assert_eq!(world.deliver().await.counts.sent, 1);
+        let kept = world.kept("pay_1").await;
+        assert_eq!((kept.kind, kept.place.as_str()), (DocumentKind::Pdf, "t1/2026/INV_1-pay_1.pdf"));
+        let file = world.documents().join(&kept.place);
+        let bytes = std::fs::read(&file).unwrap();
+        assert_eq!((kept.bytes, &kept.sha256), (bytes.len() as i64, &sha256_of(&bytes)));
+        assert_eq!(world.mail("INV_1-pay_1.eml").file.1, bytes);
+        let folders: Vec<_> = std::fs::read_dir(file.parent().unwrap()).unwrap().collect();
+        assert_eq!(folders.len(), 1, "nothing unfinished is left: {folders:?}");
+
+        // An older program drew it otherwise: the mail's next try brings what the first one brought.
+        std::fs::write(&file, "%PDF as it was").unwrap();
+        let hash = sha256_of(b"%PDF as it was");
+        db.execute(&format!("update documents set sha256 = '{hash}'")).await;
+        db.execute("update outbox set state = 'pending'").await;
+        assert_eq!(world.deliver().await.counts.sent, 1);
+        assert_eq!(world.mail("INV_1-pay_1.eml").file.1, b"%PDF as it was");
+        assert_eq!(world.kept("pay_1").await.sha256, hash);
+    }
+
+    async fn documents_that_cannot_be_kept_leave_mails_pending_and_say_so(db: TestDb) {
+        let world = World::new(&db).await;
+        world.add(Payment { id: "pay_1", number: "INV-1", ..PAYMENT }).await;
+        world.add(Payment { id: "pay_2", number: "INV-2", ..PAYMENT }).await;
+        db.file("documents", "a file where the folder should be");
+        let report = world.deliver().await;
+        assert_eq!(report.counts, Delivery { waiting: 2, ..Delivery::default() });
+        let stopped = report.stopped.unwrap();
+        assert!(stopped.contains("documents: cannot create the folder: "), "{stopped}");
+
+        // It fails only when a document is written: its name is taken by a folder.
+        std::fs::remove_file(world.documents()).unwrap();
+        let taken = world.documents().join("t1/2026/INV-2-pay_2.pdf");
+        std::fs::create_dir_all(&taken).unwrap();
+        let report = world.deliver().await;
+        assert_eq!(report.counts, Delivery { waiting: 2, ..Delivery::default() });
+        let stopped = report.stopped.unwrap();
+        assert!(stopped.contains("documents: cannot keep t1/2026/INV-2-pay_2.pdf: "), "{stopped}");
+        let waiting = world.outbox("pay_1").await;
+        assert_eq!((waiting.state, waiting.attempts, waiting.error), (MailState::Pending, 0, Some(stopped)));
+        assert_eq!(db.number("select count(*) from documents").await, 0);
+        assert_eq!(world.files(), Vec::<String>::new(), "nothing goes out that is not kept");
+
+        std::fs::remove_dir(taken).unwrap();
+        assert_eq!(world.deliver().await.counts.sent, 2, "mended, they go out at once");
+        assert_eq!(db.number("select count(*) from documents").await, 2);
+    }
+
+    async fn a_kept_document_that_changed_or_is_gone_holds_back_its_own_mail_only(db: TestDb) {
+        let world = World::new(&db).await;
+        for (id, number) in [("pay_1", "INV-1"), ("pay_2", "INV-2"), ("pay_3", "INV-3")] {
+            world.add(Payment { id, number, ..PAYMENT }).await;
+        }
+        assert_eq!(world.deliver().await.counts.sent, 3);
+        let file = |n: u32| world.documents().join(format!("t1/2026/INV-{n}-pay_{n}.pdf"));
+        let first = std::fs::read(file(1)).unwrap();
+        std::fs::write(file(1), "another").unwrap();
+        std::fs::remove_file(file(2)).unwrap();
+        db.execute("update outbox set state = 'pending', attempts = 0").await;
+        let report = world.deliver().await;
+        assert_eq!((report.counts, report.stopped), (Delivery { sent: 1, waiting: 2, ..Delivery::default() }, None));
+        let error = |mail: OutboxMail| mail.error.unwrap();
+        let (changed, gone) = (error(world.outbox("pay_1").await), error(world.outbox("pay_2").await));
+        let [was, is] = [sha256_of(&first), sha256_of(b"another")];
+        assert!(changed.contains(&format!("INV-1-pay_1.pdf is not as it was sent: its sha256 is {is} and was {was}")), "{changed}");
+        assert!(gone.contains("INV-2-pay_2.pdf is not there; it had the sha256 "), "{gone}");
+
+        std::fs::write(file(1), first).unwrap();
+        world.wait_seconds(3_600);
+        assert_eq!(world.deliver().await.counts, Delivery { sent: 1, waiting: 1, ..Delivery::default() });
+    }
+
+    async fn a_payment_that_was_cancelled_leaves_no_document(db: TestDb) {
+        let world = World::new(&db).await;
+        world.add(Payment { id: "pay_1", ..PAYMENT }).await;
+        db.execute("update payments set status = 'cancelled'").await;
+        assert_eq!(world.deliver().await.counts.failed, 1);
+        assert!(!world.documents().exists());
+    }
+
     async fn a_record_that_cannot_be_read_fails_alone(db: TestDb) {
         let world = World::new(&db).await;
         world.add(Payment { id: "pay_1", number: "INV-1", ..PAYMENT }).await;
@@ -430,8 +515,23 @@ impl<'a> World<'a> {
             redirect_to: None,
             when_unknown: WhenUnknown::Resend,
             chance: || CHANCES - 1,
+            documents: DocumentStore::new(self.documents().to_str().expect("a path")).expect("a place"),
             templates: Some(self.db.dir.path().join("templates")),
         }
+    }
+
+    /// What is on record of a payment's only document.
+    async fn kept(&self, payment_id: &str) -> KeptDocument {
+        let mut session = self.db.store.read().await.expect("a snapshot");
+        let mut kept = session.kept_documents(&[("t1", payment_id)]).await.expect("documents");
+        session.end().await;
+        let mut kept = kept.remove(&("t1".to_owned(), payment_id.to_owned())).expect("a kept document");
+        assert_eq!(kept.len(), 1);
+        kept.remove(0)
+    }
+
+    fn documents(&self) -> PathBuf {
+        self.db.dir.path().join("documents")
     }
 
     async fn deliver(&self) -> DeliveryReport {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use billday::clock::Clock;
 use billday::deliver::{DeliveryReport, DeliverySettings, LEASE, Route, deliver};
+use billday::documents::DocumentStore;
 use billday::domain::message::{CHANCES, MailState, WhenUnknown};
 use billday::domain::report::Delivery;
 use billday::mail::smtp::{Limits, Security, SmtpSettings};
@@ -47,7 +48,7 @@ impl Post {
     }
 
     fn settings(&self) -> DeliverySettings {
-        delivery_settings(SmtpSettings { limits: self.limits, ..self.server.settings() })
+        delivery_settings(SmtpSettings { limits: self.limits, ..self.server.settings() }, self.world.db.dir.path())
     }
 
     async fn deliver(&self) -> DeliveryReport {
@@ -120,7 +121,7 @@ impl Post {
     }
 }
 
-fn delivery_settings(server: SmtpSettings) -> DeliverySettings {
+fn delivery_settings(server: SmtpSettings, documents: &Path) -> DeliverySettings {
     DeliverySettings {
         route: Route::Smtp { server, connections: 4, per_minute: 0 },
         from: "billing@shop.example".into(),
@@ -129,6 +130,7 @@ fn delivery_settings(server: SmtpSettings) -> DeliverySettings {
         redirect_to: None,
         when_unknown: WhenUnknown::Resend,
         chance: || CHANCES - 1,
+        documents: DocumentStore::new(documents.join("documents").to_str().expect("a path")).expect("a place"),
     }
 }
 
@@ -379,7 +381,8 @@ on_both! {
             security: Security::Tls,
             ..post.server.settings()
         };
-        let report = post.deliver_with(&delivery_settings(server)).await;
+        let settings = delivery_settings(server, post.world.db.dir.path());
+        let report = post.deliver_with(&settings).await;
         assert!(report.stopped.unwrap().contains("mail.caFile /nonexistent/ca.pem"));
         assert_eq!((post.mail().await.state, post.mail().await.attempts), (MailState::Pending, 0));
     }

@@ -176,7 +176,7 @@ on_both! {
         assert_eq!(audit.violations, []);
         let looked_at = [audit.tenants, audit.payments, audit.lines, audit.completed_dates, audit.outcomes];
         assert_eq!(looked_at, [1, 7, 10, 3, 11]);
-        assert_eq!(audit.passed.len(), 47);
+        assert_eq!(audit.passed.len(), 48);
         // What the runs met is there to be looked at, and is no violation.
         assert_eq!(names(&audit.information), ["parked_open"]);
         assert_eq!(
@@ -386,6 +386,12 @@ on_both! {
 
     async fn a_mail_without_a_payment_is_found(db: TestDb) {
         refuted(&db, &mail("'gone'"), &["mail_without_payment"], "payment gone").await;
+    }
+
+    async fn a_document_without_a_payment_is_found(db: TestDb) {
+        let damage = "insert into documents (tenant_id, payment_id, kind, sha256, bytes, place, created_at)
+                      values ('t1', 'gone', 'pdf', 'ab', 1, 't1/2026/gone.pdf', 0)";
+        refuted(&db, damage, &["document_without_payment"], "payment gone, pdf t1/2026/gone.pdf").await;
     }
 }
 
@@ -774,13 +780,13 @@ on_both! {
         billed(&db).await;
         let proved = text(&verify(&db.url, &[]).stdout);
         assert!(proved.starts_with("Looked at 1 tenant, 7 payments, 10 lines, 3 completed dates and 11 outcomes."), "{proved}");
-        assert!(proved.contains("\n47 checks passed (--verbose names them).\n"), "{proved}");
+        assert!(proved.contains("\n48 checks passed (--verbose names them).\n"), "{proved}");
         assert!(!proved.contains("OK  "), "{proved}");
         let last = "Proved: nothing twice, nothing missed, sums agree, numbers are gapless.";
         assert_eq!(proved.lines().last(), Some(last), "{proved}");
         let verbose = text(&verify(&db.url, &["--verbose"]).stdout);
         assert!(verbose.contains("OK        no rental is charged twice for one period\n"), "{verbose}");
-        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 47, "{verbose}");
+        assert_eq!(verbose.lines().filter(|line| line.starts_with("OK  ")).count(), 48, "{verbose}");
 
         db.execute("update invoice_series set last = 8").await;
         let output = verify(&db.url, &[]);
@@ -788,7 +794,7 @@ on_both! {
         assert_eq!(output.status.code(), Some(5));
         assert!(refuted.contains("VIOLATED  each series has on record"), "{refuted}");
         assert!(refuted.contains("on record 1 to 8, its invoices 1 to 7\n"), "{refuted}");
-        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 47 checks")), "{refuted}");
+        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 48 checks")), "{refuted}");
     }
 
     async fn the_verdict_claims_nothing_about_dates_that_cannot_be_proved(db: TestDb) {

@@ -95,7 +95,7 @@ struct Columns {
 impl Columns {
     /// The product has what the others leave; a very long sum takes from it.
     fn new(amount: f32) -> Self {
-        let (position, period, quantity, tax, gap) = (20.0, 94.0, 42.0, 40.0, 8.0);
+        let (position, period, quantity, tax, gap) = (20.0, 86.0, 38.0, 36.0, 8.0);
         let product = CONTENT - position - period - quantity - tax - amount - 3.0 * gap;
         let product_at = MARGIN + position;
         let period_at = product_at + product + gap;
@@ -121,7 +121,7 @@ impl<'a> Sheet<'a> {
     ) -> Self {
         let accent = document.seller.brand.accent.unwrap_or(ACCENT);
         let longest = words.amount(document.currency, document.subtotal);
-        let amount = typesetter.width(&longest, BODY.strong()).ceil().clamp(72.0, 170.0);
+        let amount = typesetter.width(&longest, BODY.strong()).ceil().clamp(60.0, 170.0);
         let mut sheet = Self {
             document,
             words,
@@ -340,7 +340,11 @@ impl<'a> Sheet<'a> {
         let (words, document) = (self.words, self.document);
         let product = self.set(&shown(&line.product_name), BODY, self.columns.product.1);
         let details = self.set(&line_details(line, words), SMALL, self.columns.product.1);
-        let height = product.height() + details.height() + 5.0;
+        // Beside each other where there is room: a long invoice takes half the pages then.
+        let (x, width) = self.columns.product;
+        let beside = product.width() + DETAILS_GAP + details.width() <= width && product.height() < 2.0 * BODY.size;
+        let details_at = if beside { (x + product.width() + DETAILS_GAP, 1.6) } else { (x, product.height()) };
+        let height = product.height().max(details_at.1 + details.height()) + 5.0;
         // The last line goes along with the totals, which would look forlorn on a page of their own.
         let is_last = position == document.lines.len();
         if !self.fits(height + if is_last { TOTALS_ROOM } else { CARRIED_ROOM }) {
@@ -358,9 +362,8 @@ impl<'a> Sheet<'a> {
             self.text(&text, style, column, y + 0.9);
         }
         self.text(&self.amount(line.amount), BODY.right(), self.columns.amount, y);
-        let (x, below) = (self.columns.product.0, y + product.height());
         self.push(Item::Text { block: product, x, y });
-        self.push(Item::Text { block: details, x, y: below });
+        self.push(Item::Text { block: details, x: details_at.0, y: y + details_at.1 });
         self.y += height;
         self.rule((MARGIN, CONTENT), self.y, RULE);
         self.carried += line.amount;
@@ -543,6 +546,8 @@ const FOOT_GAP: f32 = 18.0;
 
 /// What a line of the table needs as a rule.
 const LINE_ROOM: f32 = 34.0;
+/// Between a product and its serial number beside it.
+const DETAILS_GAP: f32 = 7.0;
 /// What the totals need, with a note.
 const TOTALS_ROOM: f32 = 100.0;
 /// What the sum so far needs at the end of a page.

@@ -58,6 +58,11 @@ impl Block {
     pub(super) fn height(&self) -> f32 {
         self.layout.height()
     }
+
+    /// The longest line's.
+    pub(super) fn width(&self) -> f32 {
+        self.layout.width()
+    }
 }
 
 /// The fonts, and the scratch space in which text is set.
@@ -69,6 +74,8 @@ pub(super) struct Typesetter {
     embedded: Vec<(u64, Font)>,
     /// The texts of this document: most of a long table says the same on each line, and shaping is what takes the time.
     known: HashMap<Key, Arc<Block>>,
+    /// Those of the document before: head, foot and words are mostly the same.
+    known_before: HashMap<Key, Arc<Block>>,
 }
 
 /// All that a block depends on; sizes by their bits, since floats are no keys.
@@ -98,7 +105,14 @@ impl Typesetter {
             charmap = charmap.or_else(|| info.charmap_index().charmap(bytes));
         }
         let charmap = charmap.context("a built-in font has no characters")?;
-        Ok(Self { fonts, scratch: LayoutContext::new(), charmap, embedded, known: HashMap::new() })
+        Ok(Self {
+            fonts,
+            scratch: LayoutContext::new(),
+            charmap,
+            embedded,
+            known: HashMap::new(),
+            known_before: HashMap::new(),
+        })
     }
 
     /// Sets a text into lines of at most `width`; a word that is longer is broken anywhere.
@@ -108,14 +122,15 @@ impl Typesetter {
         if let Some(block) = self.known.get(&key) {
             return Arc::clone(block);
         }
-        let block = Arc::new(self.shape(text, style, width));
+        let before = self.known_before.remove(&key);
+        let block = before.unwrap_or_else(|| Arc::new(self.shape(text, style, width)));
         self.known.insert(key, Arc::clone(&block));
         block
     }
 
-    /// Ends a document: what the next one says is mostly something else.
+    /// Ends a document: what it did not say is forgotten.
     pub(super) fn forget(&mut self) {
-        self.known.clear();
+        self.known_before = std::mem::take(&mut self.known);
     }
 
     fn shape(&mut self, text: &str, style: Style, width: f32) -> Block {

@@ -185,6 +185,15 @@ pub(super) const INVARIANTS: &[Statement] = &[
             from outbox o
             where not exists(select 1 from payments p where p.tenant_id = o.tenant_id and p.payment_id = o.payment_id)",
     },
+    Statement {
+        check: "document_without_payment",
+        what: "each kept document belongs to an invoice of billday's own",
+        sql: "
+            select d.tenant_id, 'payment ' || d.payment_id || ', ' || d.kind || ' ' || d.place as named
+            from documents d
+            where not exists(select 1 from payments p where p.tenant_id = d.tenant_id and p.payment_id = d.payment_id
+                                                        and p.origin = 'billday')",
+    },
     // Outcomes and what they speak of.
     Statement {
         check: "billed_outcome_without_payment",

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
 
-use super::super::assets::sha256_of;
+use crate::domain::document::sha256_of;
+
 use super::super::{Result, Session, dialect, on};
 use super::Finding;
 use super::numbers::Numbered;

@@ -1,5 +1,6 @@
 //! Daemons of the real program that live by a clock in a file.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -80,12 +81,16 @@ impl Daemon {
 
     /// What one of its pages says, with the status.
     pub async fn page(&self, target: &str) -> (u16, String) {
+        let reply = HttpRequest::new("GET", target).send(self.address().await).await;
+        (reply.status, reply.body)
+    }
+
+    /// Where it serves.
+    pub async fn address(&self) -> SocketAddr {
         self.says("serving the API").await;
         let log = self.log();
         let address = log.split_once("address=").expect("an address").1;
-        let address = address.split_whitespace().next().expect("an address").parse().expect("an address");
-        let reply = HttpRequest::new("GET", target).send(address).await;
-        (reply.status, reply.body)
+        address.split_whitespace().next().expect("an address").parse().expect("an address")
     }
 
     pub fn signal(&self, name: &str) {
