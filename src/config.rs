@@ -1090,9 +1090,13 @@ mod tests {
         assert!(load("", &[("BILLDAY_TEST_NOW", "2026-01-31T06:00:00Z"), ("BILLDAY_TEST_POSTGRES", "x")]).is_ok());
     }
 
+    fn folder_with_mode(mode: u32) -> tempfile::TempDir {
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempdir().unwrap()
+    }
+
     #[test]
     fn a_secret_comes_from_a_file_less_one_line_end() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder_with_mode(0o700);
         let file = folder.path().join("url");
         let path = file.to_str().unwrap();
         for end in ["", "\n", "\r\n"] {
@@ -1113,8 +1117,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_every_user_can_read_is_refused() {
-        // Temporary folders are closed to others; this one is not.
-        let folder = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+        let folder = folder_with_mode(0o755);
         let file = folder.path().join("password");
         fs::write(&file, "s3cret").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
@@ -1217,7 +1220,7 @@ mod tests {
 
     #[test]
     fn a_secret_comes_from_a_credential_of_systemd_if_from_nowhere_else() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder_with_mode(0o700);
         fs::write(folder.path().join("mail.password"), "from a credential\n").unwrap();
         let credentials = ("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap());
         let password = |env: &[(&str, &str)]| {

@@ -43,6 +43,9 @@ pub enum DocumentFault {
     Lost(String),
 }
 
+/// What became of a document, by its place.
+type Written = Result<(), (String, Error)>;
+
 /// Documents that are written at a time.
 const WRITES_MAX: usize = 8;
 
@@ -80,7 +83,7 @@ impl DocumentStore {
             let store = Arc::clone(&store);
             writes.spawn(async move {
                 let put = store.put(&Path::from(place.as_str()), bytes.into()).await;
-                put.map_err(|error| (place, error))
+                put.map(|_| ()).map_err(|error| (place, error))
             });
         }
         while !writes.is_empty() {
@@ -89,17 +92,17 @@ impl DocumentStore {
         Ok(())
     }
 
-    fn written<T>(&self, written: Option<Result<Result<T, (String, Error)>, JoinError>>) -> Result<(), String> {
+    fn written(&self, written: Option<Result<Written, JoinError>>) -> Result<(), String> {
         match written {
             Some(Ok(Err((place, error)))) => Err(self.cannot(&format!("keep {place}"), &error)),
             Some(Err(error)) => Err(self.cannot("keep a document", &error)),
-            Some(Ok(Ok(_))) | None => Ok(()),
+            Some(Ok(Ok(()))) | None => Ok(()),
         }
     }
 
     /// The bytes of a document, equal to those that were put there.
     pub async fn get(&self, kept: &KeptDocument) -> Result<Vec<u8>, DocumentFault> {
-        let at = format!("{}/{}", self.name.trim_end_matches('/'), kept.place);
+        let at = self.whole_place(kept);
         let store = self.reach().map_err(DocumentFault::Unreachable)?;
         let found = async { store.get(&Path::from(kept.place.as_str())).await?.bytes().await }.await;
         let bytes = found.map_err(|error| match error {
@@ -115,6 +118,11 @@ impl DocumentStore {
                 kept.sha256
             ))),
         }
+    }
+
+    /// Where a document is, for people.
+    pub fn whole_place(&self, kept: &KeptDocument) -> String {
+        format!("{}/{}", self.name.trim_end_matches('/'), kept.place)
     }
 
     /// Tries whether documents could be kept; a folder that is not there yet is not created.

@@ -6,7 +6,7 @@
 //! ```text
 //! level 4   cli
 //! level 3   api    schedule
-//! level 2   run    deliver    import    preview    change    monitor
+//! level 2   run    deliver    import    invoice    preview    change    monitor
 //! level 1   store  render  mail  documents  clock  config  telemetry  input
 //! level 0   domain
 //! ```
@@ -28,6 +28,7 @@ pub mod telemetry;
 pub mod change;
 pub mod deliver;
 pub mod import;
+pub mod invoice;
 pub mod monitor;
 pub mod preview;
 pub mod run;

@@ -1,13 +1,15 @@
 //! The next invoice of one group or rental as it would be: the run's planner and the invoice's own document, nothing written.
 
 use anyhow::Context;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Months, NaiveDate, Utc};
+use serde::Serialize;
 
 use crate::domain::calendar::local_date;
 use crate::domain::document::{InvoiceDocument, InvoiceLine};
 use crate::domain::overlay::Overlay;
-use crate::domain::plan::{Outcome, PlanContext, SubjectPlan, plan};
+use crate::domain::plan::{Outcome, Parked, PlanContext, SkipCode, SubjectPlan, plan};
 use crate::domain::{BillingDay, BillingPeriod, Payment, Subject, SubjectKind, Tenant};
+use crate::render::payment::WirePayment;
 use crate::store::Session;
 use crate::store::due::DueReader;
 use crate::store::invoices::InvoiceParties;
@@ -34,6 +36,98 @@ pub async fn preview(
     match date {
         Some(date) => planner.on(session, day, date).await,
         None => planner.next(session, day).await,
+    }
+}
+
+/// Dates further ahead are not planned: each date before is planned first.
+pub const YEARS_AHEAD_MAX: u32 = 10;
+
+/// The last date that can be planned.
+pub fn last_date(now: DateTime<Utc>) -> NaiveDate {
+    now.date_naive().checked_add_months(Months::new(12 * YEARS_AHEAD_MAX)).unwrap_or(NaiveDate::MAX)
+}
+
+/// The payment that a subject would get, and when; or why it would get none.
+pub type Told = Result<(NaiveDate, Box<Payment>), NoPayment>;
+
+/// Why there would be no payment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NoPayment {
+    pub code: &'static str,
+    pub message: String,
+    /// A person has to mend something first.
+    #[serde(skip)]
+    pub parked: bool,
+}
+
+/// Said where nothing is left to bill for a period.
+const ALREADY_BILLED: &str = "ALREADY_BILLED";
+
+/// [`preview`] in words.
+pub async fn tell(
+    session: &mut Session,
+    tenant: &Tenant,
+    subject: &Subject,
+    date: Option<NaiveDate>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Told> {
+    let no = |code, message: String| Ok(Err(NoPayment { code, message, parked: false }));
+    let Some(Preview { run_date, plan }) = preview(session, tenant, subject, date, now).await? else {
+        return no(SkipCode::NoBillableRental.as_str(), no_date(date, subject));
+    };
+    let on = format!("on {run_date}, {subject}");
+    let skipped = |code: SkipCode| no(code.as_str(), format!("{on} would not be billed: {}", code.message()));
+    match plan.outcome {
+        Outcome::Billed(payment) => Ok(Ok((run_date, payment))),
+        Outcome::Parked(Parked { problem, .. }) => {
+            let message = format!("{on} would be parked, not billed: {}", problem.message);
+            Ok(Err(NoPayment { code: problem.code.as_str(), message, parked: true }))
+        }
+        Outcome::AlreadyBilled => no(ALREADY_BILLED, format!("{on} has its payment for that period already")),
+        Outcome::Skipped(code) => skipped(code),
+        Outcome::NotDue => skipped(SkipCode::NoBillableRental),
+    }
+}
+
+fn no_date(date: Option<NaiveDate>, subject: &Subject) -> String {
+    match date {
+        Some(date) => format!("{date} is no billing date of {subject}"),
+        None if subject.kind == SubjectKind::Group => {
+            format!("{subject} is inactive: its members are billed alone, each on its own day")
+        }
+        None => format!("{subject} has no billing date"),
+    }
+}
+
+/// A preview as JSON, for files and the API.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WirePreview {
+    tenant_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    billing_group_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rental_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<WirePayment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<NoPayment>,
+}
+
+impl WirePreview {
+    pub fn new(tenant: &Tenant, subject: &Subject, told: &Told, now: DateTime<Utc>) -> Self {
+        let id = |kind| (subject.kind == kind).then(|| subject.id.clone());
+        let payment = told.as_ref().ok();
+        Self {
+            tenant_id: tenant.tenant_id.clone(),
+            billing_group_id: id(SubjectKind::Group),
+            rental_id: id(SubjectKind::Rental),
+            run_date: payment.map(|(run_date, _)| run_date.to_string()),
+            payment: payment.map(|(_, payment)| WirePayment::new(&tenant.tenant_id, payment, None, now)),
+            skipped: told.as_ref().err().cloned(),
+        }
     }
 }
 
@@ -170,4 +264,15 @@ pub async fn find_named(session: &mut Session, text: &str) -> anyhow::Result<Vec
             None => Named { tenant_id: row.tenant_id, subject: Subject::rental(id), as_member: false },
         })
         .collect())
+}
+
+/// The group or rental of one tenant with an id.
+pub async fn find_one(
+    session: &mut Session,
+    tenant_id: &str,
+    kind: SubjectKind,
+    id: &str,
+) -> anyhow::Result<Option<Named>> {
+    let found = find_named(session, &format!("{}:{id}", kind.as_str())).await?;
+    Ok(found.into_iter().find(|named| named.tenant_id == tenant_id))
 }

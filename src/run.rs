@@ -171,7 +171,11 @@ impl<'a> Runner<'a> {
 
     /// Runs one date for its tenants, or only plans it in a dry run. What was committed before an error stays.
     pub async fn run_date(&mut self, work: &DateWork) -> anyhow::Result<DateOutcome> {
-        let run_id = run_id(self.clock.now());
+        self.run_date_as(run_id(self.clock.now()), work).await
+    }
+
+    /// The same under an id that is known already.
+    pub async fn run_date_as(&mut self, run_id: String, work: &DateWork) -> anyhow::Result<DateOutcome> {
         let mut hasher = PlanHasher::default();
         let (mut tenants, mut payments) = (Vec::new(), Vec::new());
         for tenant_work in &work.tenants {
@@ -642,7 +646,7 @@ async fn find_commit(store: &Store, batch: &Batch) -> Result<Option<Numbers>, St
 }
 
 /// A new id that sorts by time.
-fn run_id(now: DateTime<Utc>) -> String {
+pub fn run_id(now: DateTime<Utc>) -> String {
     let timestamp = uuid::Timestamp::from_unix(uuid::NoContext, now.timestamp() as u64, now.timestamp_subsec_nanos());
     uuid::Uuid::new_v7(timestamp).to_string()
 }

@@ -73,7 +73,10 @@ impl Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub status: u16,
-    pub body: String,
+    pub body: Bytes,
+    media_type: &'static str,
+    /// What a file is called where it is kept.
+    file_name: Option<String>,
     pub etag: Option<String>,
 }
 
@@ -89,18 +92,35 @@ pub(super) fn object(fields: &[(&str, String)]) -> String {
 }
 
 impl Answer {
+    /// Text that is JSON already.
+    pub(super) fn of_json(status: u16, body: String) -> Self {
+        Self { status, body: body.into(), media_type: "application/json", file_name: None, etag: None }
+    }
+
     /// An object of fields that are JSON already, in this order.
     pub(super) fn ok(fields: &[(&str, String)]) -> Self {
-        Self { status: 200, body: object(fields), etag: None }
+        Self::of_json(200, object(fields))
     }
 
     /// A value without anything around it.
     pub(super) fn whole(value: &impl Serialize) -> Self {
-        Self { status: 200, body: json(value), etag: None }
+        Self::of_json(200, json(value))
+    }
+
+    /// A file, whose name may hold anything: what could not stand in a header is left out of it.
+    pub(super) fn file(media_type: &'static str, name: &str, body: Vec<u8>) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let name = name.chars().map(plain).collect();
+        Self { status: 200, body: body.into(), media_type, file_name: Some(name), etag: None }
     }
 
     pub(super) fn created(self) -> Self {
         Self { status: 201, ..self }
+    }
+
+    /// What was asked for begins now and is not done yet.
+    pub(super) fn accepted(self) -> Self {
+        Self { status: 202, ..self }
     }
 
     pub(super) fn with_etag(self, etag: String) -> Self {
@@ -112,7 +132,11 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::OK);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
+        let shown = self.file_name.map(|name| format!("inline; filename=\"{name}\""));
+        if let Some(shown) = shown.and_then(|shown| HeaderValue::from_str(&shown).ok()) {
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, shown);
+        }
         if let Some(etag) = self.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
             response.headers_mut().insert(header::ETAG, etag);
         }

@@ -16,13 +16,18 @@ mod customers;
 mod docs;
 mod error;
 mod health;
+mod jobs;
 mod limiter;
 mod openapi;
+mod outbox;
 mod payments;
+mod previews;
 mod query;
 mod replay;
+mod runs;
 mod server;
 mod subscriptions;
+mod tenant;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,11 +39,13 @@ use axum::routing::{MethodFilter, get, on};
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
+use crate::invoice::InvoiceFiles;
 use crate::monitor::Monitor;
 use crate::store::Store;
 
 use call::{Call, Work};
 use error::ApiError;
+use jobs::Jobs;
 use limiter::Limiter;
 
 pub use auth::{Token, new_token};
@@ -58,16 +65,19 @@ const fn route(method: Method, path: &'static str, operation: &'static Operation
 
 /// Every operation that needs a key.
 #[rustfmt::skip] // one line, one operation
-static ROUTES: [Route; 19] = [
+static ROUTES: [Route; 29] = [
     route(Method::GET,    "/v1/billing-groups",                  &billing_groups::LIST),
     route(Method::POST,   "/v1/billing-groups",                  &billing_groups::CREATE),
     route(Method::GET,    "/v1/billing-groups/{billingGroupId}", &billing_groups::GET),
     route(Method::PATCH,  "/v1/billing-groups/{billingGroupId}", &billing_groups::UPDATE),
     route(Method::DELETE, "/v1/billing-groups/{billingGroupId}", &billing_groups::DELETE),
+    route(Method::GET,    "/v1/billing-groups/{billingGroupId}/preview", &previews::GROUP),
     route(Method::GET,    "/v1/payments",                        &payments::LIST),
     route(Method::GET,    "/v1/payments/{paymentId}",            &payments::GET),
     route(Method::POST,   "/v1/payments/{paymentId}/mark-paid",  &payments::MARK_PAID),
     route(Method::POST,   "/v1/payments/{paymentId}/cancel",     &payments::CANCEL),
+    route(Method::GET,    "/v1/payments/{paymentId}/invoice.pdf", &payments::INVOICE_PDF),
+    route(Method::GET,    "/v1/payments/{paymentId}/invoice.xml", &payments::INVOICE_XML),
     route(Method::GET,    "/v1/customers",                       &customers::LIST),
     route(Method::POST,   "/v1/customers",                       &customers::CREATE),
     route(Method::GET,    "/v1/customers/{customerId}",          &customers::GET),
@@ -77,6 +87,13 @@ static ROUTES: [Route; 19] = [
     route(Method::GET,    "/v1/subscriptions/{subscriptionId}",  &subscriptions::GET),
     route(Method::PATCH,  "/v1/subscriptions/{subscriptionId}",  &subscriptions::UPDATE),
     route(Method::POST,   "/v1/subscriptions/{subscriptionId}/cancel", &subscriptions::CANCEL),
+    route(Method::GET,    "/v1/subscriptions/{subscriptionId}/preview", &previews::SUBSCRIPTION),
+    route(Method::GET,    "/v1/tenant",                          &tenant::GET),
+    route(Method::PATCH,  "/v1/tenant",                          &tenant::UPDATE),
+    route(Method::GET,    "/v1/runs",                            &runs::LIST),
+    route(Method::POST,   "/v1/runs",                            &runs::CREATE),
+    route(Method::GET,    "/v1/runs/{runId}",                    &runs::GET),
+    route(Method::GET,    "/v1/outbox",                          &outbox::LIST),
     route(Method::GET,    "/v1/audit-log",                       &audit_log::LIST),
 ];
 
@@ -88,6 +105,10 @@ fn schemas() -> Vec<(&'static str, serde_json::Value)> {
         payments::schemas(),
         customers::schemas(),
         subscriptions::schemas(),
+        previews::schemas(),
+        tenant::schemas(),
+        runs::schemas(),
+        outbox::schemas(),
         audit_log::schemas(),
     ]
     .into_iter()
@@ -107,7 +128,7 @@ pub(crate) struct Operation {
     /// The query parameters it knows; any other is ignored.
     query: &'static [Parameter],
     takes: Takes,
-    /// Status and schema of the answer, and what it is.
+    /// Status and schema of the answer, and what it is; a file has its media type for a schema.
     gives: (u16, &'static str, &'static str),
     /// Codes of its own, beside those of every operation.
     codes: &'static [&'static str],
@@ -162,11 +183,19 @@ pub(crate) enum Versions {
 }
 
 /// How the API behaves where its user may choose.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Requests that one key may make in a minute; `None` for as many as it likes.
     pub requests_per_minute: Option<u32>,
+    /// About how many rentals one transaction of a run holds.
+    pub batch_rentals: usize,
     pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { requests_per_minute: None, batch_rentals: 2_000, limits: Limits::default() }
+    }
 }
 
 /// What no client may exceed, so that none can keep others from being served.
@@ -207,6 +236,10 @@ pub struct Api {
     limiter: Option<Limiter>,
     /// Requests that are worked on.
     in_flight: Arc<Semaphore>,
+    /// Runs that were asked for here.
+    jobs: Arc<Jobs>,
+    batch_rentals: usize,
+    invoices: InvoiceFiles,
     /// What the rest of the process does, and what keeps it from billing.
     monitor: Arc<Monitor>,
     /// Held by the one check that tries whether the database can be written.
@@ -230,6 +263,9 @@ impl Api {
             limits: settings.limits,
             limiter: settings.requests_per_minute.map(Limiter::new),
             in_flight: Arc::new(Semaphore::new(settings.limits.in_flight)),
+            jobs: Arc::default(),
+            batch_rentals: settings.batch_rentals,
+            invoices: InvoiceFiles::default(),
             monitor,
             probe: Arc::new(Semaphore::new(1)),
             docs: docs::page(&document),

@@ -141,14 +141,18 @@ fn status_of(code: &str) -> u16 {
     match code {
         "NOT_FOUND" => 404,
         "PRECONDITION_FAILED" => 412,
-        "SUBSCRIPTION_ALREADY_GROUPED" | "CUSTOMER_EXISTS" => 409,
+        "SUBSCRIPTION_ALREADY_GROUPED" | "CUSTOMER_EXISTS" | "RUN_IN_PROGRESS" => 409,
         _ => 400,
     }
 }
 
 fn responses(route: &Route) -> Value {
     let (status, schema, description) = route.operation.gives;
-    let mut good = json!({"description": description, "content": {"application/json": {"schema": reference(schema)}}});
+    let content = match schema.starts_with("application/") {
+        true => json!({schema: {"schema": {"type": "string", "contentMediaType": schema}}}),
+        false => json!({"application/json": {"schema": reference(schema)}}),
+    };
+    let mut good = json!({"description": description, "content": content});
     if matches!(route.operation.versions, Versions::Sent | Versions::SentAndHeeded) {
         let description = "The version of the object, for If-Match.";
         good["headers"] = json!({"ETag": {"description": description, "schema": {"type": "string"}, EXTENSION: true}});

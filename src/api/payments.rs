@@ -3,9 +3,11 @@
 use serde_json::{Value, json as schema};
 
 use crate::change::payments::{self, Cancel, MarkPaid};
-use crate::change::{self, Refusal, settled};
+use crate::change::{self, Refusal, RefusalKind, settled};
 use crate::domain::TaxTreatment;
 use crate::domain::payment::PaymentStatus;
+use crate::invoice;
+use crate::render::invoice::RenderedInvoice;
 use crate::render::payment::WirePayment;
 use crate::store::Session;
 use crate::store::page::{Position, SortBy};
@@ -81,6 +83,35 @@ pub(super) static CANCEL: Operation = Operation {
     versions: Versions::None,
     run: cancel,
 };
+
+pub(super) static INVOICE_PDF: Operation = Operation {
+    id: "getPaymentInvoicePdf",
+    tag: TAG,
+    summary: "Get the invoice of a payment as a PDF",
+    extension: true,
+    query: &[],
+    takes: Takes::Nothing,
+    gives: (200, PDF, "The invoice, with the customer's e-invoice in it where that is Factur-X."),
+    codes: &["NOT_FOUND"],
+    versions: Versions::None,
+    run: invoice_pdf,
+};
+
+pub(super) static INVOICE_XML: Operation = Operation {
+    id: "getPaymentInvoiceXml",
+    tag: TAG,
+    summary: "Get the e-invoice of a payment as XML",
+    extension: true,
+    query: &[],
+    takes: Takes::Nothing,
+    gives: (200, XML, "The e-invoice of the kind that the customer gets; 404 tells why there is none."),
+    codes: &["NOT_FOUND"],
+    versions: Versions::None,
+    run: invoice_xml,
+};
+
+const PDF: &str = "application/pdf";
+const XML: &str = "application/xml";
 
 fn list(mut call: Call) -> Work {
     Box::pin(async move {
@@ -160,6 +191,43 @@ fn cancel(mut call: Call) -> Work {
         })
         .await
     })
+}
+
+fn invoice_pdf(call: Call) -> Work {
+    Box::pin(async move {
+        let (number, rendered) = rendered(&call).await?;
+        Ok(Answer::file(PDF, &format!("{number}.pdf"), rendered.pdf))
+    })
+}
+
+fn invoice_xml(call: Call) -> Work {
+    Box::pin(async move {
+        let (number, rendered) = rendered(&call).await?;
+        match rendered.xml {
+            Ok(xml) => Ok(Answer::file(XML, &format!("{number}.xml"), xml)),
+            Err(missing) => Err(no_invoice(invoice::no_xml(&missing))),
+        }
+    })
+}
+
+/// The number and the files of the invoice that belongs to the payment.
+async fn rendered(call: &Call) -> Result<(String, RenderedInvoice), ApiError> {
+    let id = call.id.as_deref().ok_or_else(unknown)?;
+    let inside = |error: anyhow::Error| ApiError::internal(format!("{error:#}"));
+    let mut session = call.api.store.read().await?;
+    session.find_payment(&call.by.tenant_id, id).await?.ok_or_else(unknown)?;
+    let numbered = session.find_numbered(&call.by.tenant_id, id).await?;
+    let numbered = numbered.ok_or_else(|| no_invoice("the payment has no invoice"))?;
+    let document = invoice::document(&mut session, &numbered).await.map_err(inside)?;
+    session.end().await;
+    let document = document
+        .ok_or_else(|| no_invoice("the payment was brought in by an import: its invoice was made elsewhere"))?;
+    let number = document.invoice_number.clone();
+    Ok((number, call.api.invoices.render(document).await.map_err(inside)?))
+}
+
+fn no_invoice(why: impl Into<String>) -> ApiError {
+    Refusal::new(RefusalKind::NotFound, "NOT_FOUND", why).into()
 }
 
 fn unknown() -> ApiError {

@@ -97,6 +97,19 @@ impl Query {
         }
     }
 
+    /// Ends a request whose parameters are wrong, where no body and no page does it.
+    pub(super) fn check(&mut self) -> Result<(), Refusal> {
+        let problems = std::mem::take(&mut self.problems);
+        if problems.is_empty() { Ok(()) } else { Err(Refusal::shapes(problems)) }
+    }
+
+    /// Notes a day that is later than the last one allowed.
+    pub(super) fn not_after(&mut self, name: &'static str, date: Option<NaiveDate>, last: NaiveDate) {
+        if let Some(date) = date.filter(|date| *date > last) {
+            self.wrong(name, format!("{date} is too far ahead: the last is {last}"), "too_big");
+        }
+    }
+
     /// The page that is asked for; the problems of all parameters end it.
     pub(super) fn page(mut self) -> Result<ListPage, Refusal> {
         let limit = match self.get("limit") {

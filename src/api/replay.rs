@@ -76,7 +76,11 @@ where
             return Err(Refusal::new(RefusalKind::Conflict, "IDEMPOTENCY_KEY_REUSED", message).into());
         }
         let status = u16::try_from(kept.status).map_err(|_| broken(kept.status))?;
-        return Ok(Answer { status, body: kept.answer, etag: kept.etag });
+        let answer = Answer::of_json(status, kept.answer);
+        return Ok(match kept.etag {
+            Some(etag) => answer.with_etag(etag),
+            None => answer,
+        });
     }
     let made = work(session).await?;
     match &made {
@@ -85,7 +89,7 @@ where
                 body_hash: body_hash.to_owned(),
                 status: i64::from(answer.status),
                 etag: answer.etag.clone(),
-                answer: answer.body.clone(),
+                answer: String::from_utf8_lossy(&answer.body).into_owned(),
             };
             session.keep_answer(key, &kept).await?;
         }

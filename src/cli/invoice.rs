@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Subcommand;
 
 use crate::domain::EInvoice;
 use crate::domain::document::{DocumentKind, InvoiceDocument, KeptDocument};
 use crate::domain::money::format_percent;
+use crate::invoice;
 use crate::render::invoice::{InvoiceRenderer, RenderedInvoice, refusals};
 use crate::store::invoices::InvoiceParties;
 
@@ -41,12 +42,14 @@ pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Resul
         InvoiceCommand::Show { number, tenant, pdf, xml } => {
             let (document, kept) = find(app, &number, tenant.as_deref()).await?;
             let mut rendered = InvoiceRenderer::new()?.render(&document)?;
+            let documents = super::documents(&app.config)?;
             if pdf.is_none() && xml.is_none() {
-                print_facts(&document, &rendered, &kept)?;
+                let place = |kept: &KeptDocument| format!("{} (sha256 {})", documents.whole_place(kept), kept.sha256);
+                let places: Vec<String> = kept.iter().map(place).collect();
+                print_facts(&document, &rendered, &places)?;
                 return Ok(Exit::Done);
             }
             // What was sent is the invoice, whatever this program would draw today.
-            let documents = super::documents(&app.config)?;
             for kept in &kept {
                 match kept.kind {
                     DocumentKind::Pdf if pdf.is_some() => rendered.pdf = documents.get(kept).await?,
@@ -70,17 +73,15 @@ async fn find(app: &App, number: &str, tenant: Option<&str>) -> anyhow::Result<(
     let having: Vec<String> = found.iter().map(|invoice| invoice.tenant_id.clone()).collect();
     let tenant_id = one_tenant(tenant, &having, &what)?;
     // An imported payment may have the number of one of our own.
-    let ours = found.iter().find(|invoice| invoice.tenant_id == tenant_id && !invoice.imported);
-    let Some(invoice) = ours else {
+    let of_tenant = found.iter().filter(|invoice| invoice.tenant_id == tenant_id);
+    let invoice = of_tenant.min_by_key(|invoice| invoice.imported).context("the payment is gone")?;
+    let document = invoice::document(&mut session, invoice).await?.ok_or_else(|| {
         let message =
             format!("{what} of tenant {tenant_id} was brought in by an import: its document was made elsewhere");
-        return Err(Wrong(message).into());
-    };
-    let key = [(&*invoice.tenant_id, &*invoice.payment_id)];
-    let documents = session.invoice_documents(&key).await?;
-    let kept = session.kept_documents(&key).await?;
+        Wrong(message)
+    })?;
+    let kept = session.kept_documents(&[(&*invoice.tenant_id, &*invoice.payment_id)]).await?;
     session.end().await;
-    let document = documents.into_iter().next().context("the payment is gone")?.map_err(|reason| anyhow!(reason))?;
     Ok((document, kept.into_values().flatten().collect()))
 }
 
@@ -98,13 +99,13 @@ pub(super) fn write_files(rendered: &RenderedInvoice, pdf: Option<&Path>, xml: O
         (Err(_), None) if rendered.e_invoice == EInvoice::None => {}
         (Err(missing), None) => eprintln!("there is no {}: {}", rendered.e_invoice.name(), missing.join("; ")),
         (Err(missing), Some(_)) => {
-            return Err(Wrong(format!("there is no e-invoice XML: {}", missing.join("; "))).into());
+            return Err(Wrong(invoice::no_xml(missing)).into());
         }
     }
     Ok(Exit::Done)
 }
 
-fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[KeptDocument]) -> std::io::Result<()> {
+fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[String]) -> std::io::Result<()> {
     let money = |minor| format!("{} {}", document.currency.format(minor), document.currency);
     let e_invoice = match &rendered.xml {
         Ok(_) if rendered.xml_beside().is_some() => format!("{} (XML beside the PDF)", rendered.e_invoice.name()),
@@ -138,7 +139,7 @@ fn print_facts(document: &InvoiceDocument, rendered: &RenderedInvoice, kept: &[K
     ];
     let kept = match kept {
         [] => vec![("kept", "not yet: its files are kept when it is sent".to_owned())],
-        kept => kept.iter().map(|kept| ("kept", format!("{} (sha256 {})", kept.place, kept.sha256))).collect(),
+        kept => kept.iter().map(|kept| ("kept", kept.clone())).collect(),
     };
     let rows: Vec<Vec<String>> =
         facts.into_iter().chain(kept).map(|(name, value)| vec![name.to_owned(), value]).collect();

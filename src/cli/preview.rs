@@ -4,18 +4,15 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use chrono::{Months, NaiveDate};
+use chrono::NaiveDate;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use crate::domain::message::Recipients;
 use crate::domain::money::format_percent;
 use crate::domain::payment::MailPlan;
-use crate::domain::plan::{Outcome, Parked, SkipCode};
-use crate::domain::{Payment, Subject, SubjectKind, Tenant};
-use crate::preview::{Named, Preview, find_named, preview, preview_document};
+use crate::domain::{Payment, Tenant};
+use crate::preview::{Named, NoPayment, WirePreview, YEARS_AHEAD_MAX, find_named, last_date, preview_document, tell};
 use crate::render::invoice::InvoiceRenderer;
-use crate::render::payment::WirePayment;
 use crate::store::Session;
 
 use super::invoice::write_files;
@@ -49,13 +46,9 @@ enum Format {
     Json,
 }
 
-/// Dates further ahead are not planned: each date before is planned first.
-const YEARS_AHEAD_MAX: u32 = 10;
-
 pub(super) async fn show(app: &App, args: PreviewArgs) -> anyhow::Result<Exit> {
     let now = app.clock.now();
-    let last = now.date_naive().checked_add_months(Months::new(12 * YEARS_AHEAD_MAX)).unwrap_or(NaiveDate::MAX);
-    if let Some(date) = args.date.filter(|date| *date > last) {
+    if let Some(date) = args.date.filter(|date| *date > last_date(now)) {
         return Err(Wrong(format!("{date} is too far ahead: a preview looks {YEARS_AHEAD_MAX} years ahead")).into());
     }
     let Some(store) = app.store_read_only().await? else {
@@ -67,55 +60,28 @@ pub(super) async fn show(app: &App, args: PreviewArgs) -> anyhow::Result<Exit> {
     if named.as_member {
         eprintln!("{} is billed with {subject}", args.id);
     }
-    let Some(planned) = preview(&mut session, &tenant, subject, args.date, now).await? else {
-        nothing(&args, &tenant, subject, no_date(args.date, subject).as_str(), SkipCode::NoBillableRental.as_str())?;
-        return Ok(Exit::Done);
-    };
-    let Preview { run_date, plan } = planned;
-    let on = format!("on {run_date}, {subject}");
-    match plan.outcome {
-        Outcome::Billed(payment) => {
-            let document = preview_document(&mut session, &tenant, &payment).await?;
-            session.end().await;
-            match args.format {
-                Format::Table => print_table(&tenant, run_date, &payment)?,
-                Format::Json => {
-                    let wire = WirePayment::new(&tenant.tenant_id, &payment, None, now);
-                    print_json(&WirePreview {
-                        payment: Some(wire),
-                        ..WirePreview::of(&tenant, subject, Some(run_date))
-                    })?;
-                }
-            }
-            if args.pdf.is_some() || args.xml.is_some() {
-                let rendered = InvoiceRenderer::new()?.render(&document)?;
-                return write_files(&rendered, args.pdf.as_deref(), args.xml.as_deref());
-            }
-            Ok(Exit::Done)
-        }
-        Outcome::Parked(Parked { problem, .. }) => {
-            let why = format!("{on} would be parked, not billed: {}", problem.message);
-            nothing(&args, &tenant, subject, &why, problem.code.as_str())?;
-            Ok(Exit::NeedsPerson)
-        }
-        Outcome::AlreadyBilled => {
-            nothing(&args, &tenant, subject, &format!("{on} has its payment for that period already"), ALREADY_BILLED)?;
-            Ok(Exit::Done)
-        }
-        Outcome::Skipped(code) => {
-            nothing(&args, &tenant, subject, &format!("{on} would not be billed: {}", code.message()), code.as_str())?;
-            Ok(Exit::Done)
-        }
-        Outcome::NotDue => {
-            let code = SkipCode::NoBillableRental;
-            nothing(&args, &tenant, subject, &format!("{on} would not be billed: {}", code.message()), code.as_str())?;
-            Ok(Exit::Done)
-        }
+    let told = tell(&mut session, &tenant, subject, args.date, now).await?;
+    if args.format == Format::Json {
+        print_json(&WirePreview::new(&tenant, subject, &told, now))?;
     }
+    let (run_date, payment) = match told {
+        Ok(billed) => billed,
+        Err(NoPayment { code, message, parked }) => {
+            eprintln!("nothing to preview ({code}): {message}");
+            return Ok(if parked { Exit::NeedsPerson } else { Exit::Done });
+        }
+    };
+    if args.format == Format::Table {
+        print_table(&tenant, run_date, &payment)?;
+    }
+    if args.pdf.is_none() && args.xml.is_none() {
+        return Ok(Exit::Done);
+    }
+    let document = preview_document(&mut session, &tenant, &payment).await?;
+    session.end().await;
+    let rendered = InvoiceRenderer::new()?.render(&document)?;
+    write_files(&rendered, args.pdf.as_deref(), args.xml.as_deref())
 }
-
-/// Said where nothing is left to bill for a period.
-const ALREADY_BILLED: &str = "ALREADY_BILLED";
 
 async fn find(session: &mut Session, args: &PreviewArgs) -> anyhow::Result<(Tenant, Named)> {
     let mut found = find_named(session, &args.id).await?;
@@ -136,63 +102,7 @@ async fn find(session: &mut Session, args: &PreviewArgs) -> anyhow::Result<(Tena
     }
 }
 
-fn no_date(date: Option<NaiveDate>, subject: &Subject) -> String {
-    match date {
-        Some(date) => format!("{date} is no billing date of {subject}"),
-        None if subject.kind == SubjectKind::Group => {
-            format!("{subject} is inactive: its members are billed alone, each on its own day")
-        }
-        None => format!("{subject} has no billing date"),
-    }
-}
-
-/// Says why there would be no payment.
-fn nothing(args: &PreviewArgs, tenant: &Tenant, subject: &Subject, why: &str, code: &str) -> anyhow::Result<()> {
-    if args.format == Format::Json {
-        let skipped = Some(WireSkipped { code, message: why });
-        print_json(&WirePreview { skipped, ..WirePreview::of(tenant, subject, None) })?;
-    }
-    eprintln!("nothing to preview ({code}): {why}");
-    Ok(())
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WirePreview<'a> {
-    tenant_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    billing_group_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rental_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run_date: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment: Option<WirePayment>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skipped: Option<WireSkipped<'a>>,
-}
-
-#[derive(Serialize)]
-struct WireSkipped<'a> {
-    code: &'a str,
-    message: &'a str,
-}
-
-impl<'a> WirePreview<'a> {
-    fn of(tenant: &'a Tenant, subject: &'a Subject, run_date: Option<NaiveDate>) -> Self {
-        let id = |kind| (subject.kind == kind).then_some(subject.id.as_str());
-        Self {
-            tenant_id: &tenant.tenant_id,
-            billing_group_id: id(SubjectKind::Group),
-            rental_id: id(SubjectKind::Rental),
-            run_date: run_date.map(|date| date.to_string()),
-            payment: None,
-            skipped: None,
-        }
-    }
-}
-
-fn print_json(preview: &WirePreview<'_>) -> anyhow::Result<()> {
+fn print_json(preview: &WirePreview) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     serde_json::to_writer(&mut out, preview).map_err(std::io::Error::from)?;
     Ok(out.write_all(b"\n")?)

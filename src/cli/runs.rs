@@ -84,13 +84,10 @@ fn row(run: &RunRow, now: i64) -> Vec<String> {
     ]
 }
 
-/// A run writes something every few seconds; one that is silent for longer was cut off.
-const SILENT_MICROS: i64 = 60 * 1_000_000;
-
 fn state(run: &RunRow, now: i64) -> String {
     match (&run.error, run.state.as_str()) {
         (Some(error), state) => format!("{state}: {error}"),
-        (None, "running") if now - run.beat_at > SILENT_MICROS => {
+        (None, _) if run.is_silent(now) => {
             format!("interrupted, last sign of life {}", instant(run.beat_at))
         }
         (None, state) => state.to_owned(),

@@ -42,5 +42,6 @@ pub(super) async fn listen(app: &App, address: SocketAddr) -> anyhow::Result<Tcp
 
 pub(super) fn settings(app: &App) -> Settings {
     let requests_per_minute = Some(app.config.api.requests_per_minute).filter(|limit| *limit > 0);
-    Settings { requests_per_minute, ..Settings::default() }
+    let batch_rentals = app.config.run.batch_rentals as usize;
+    Settings { requests_per_minute, batch_rentals, ..Settings::default() }
 }

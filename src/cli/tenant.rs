@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use crate::import::{ImportError, TENANT_FIELDS, TenantFields};
+use crate::import::{ImportError, TENANT_FIELDS, TenantChange, TenantFields};
 use crate::store::Store;
 
 use super::{App, Exit, Wrong, table};
@@ -73,12 +73,13 @@ pub(super) async fn tenant(app: &App, command: TenantCommand) -> anyhow::Result<
             for (field, value) in [("name", &name), ("currency", &currency), ("timeZone", &time_zone)] {
                 wanted.set(field, value).map_err(Wrong)?;
             }
-            change(app, store, &tenant, &TenantFields::default(), wanted, &fields, &logo).await
+            change(app, store, &tenant, None, wanted, &fields, &logo).await
         }
         TenantCommand::Set { tenant, fields, logo } => {
             let store = app.store().await?;
             let Some(before) = stored(&store, &tenant).await? else { return Err(unknown(&tenant)) };
-            change(app, store, &tenant, &before, before.clone(), &fields, &logo).await
+            let wanted = before.clone();
+            change(app, store, &tenant, Some(before), wanted, &fields, &logo).await
         }
     }
 }
@@ -135,7 +136,7 @@ async fn change(
     app: &App,
     store: Store,
     tenant: &str,
-    before: &TenantFields,
+    before: Option<TenantFields>,
     mut wanted: TenantFields,
     fields: &[String],
     logo: &LogoArgs,
@@ -152,7 +153,9 @@ async fn change(
         None if logo.no_logo => wanted.set("logo", "").map_err(Wrong)?,
         None => {}
     }
-    let summary = match wanted.import(&store, tenant, app.clock.now()).await {
+    let by_hand = TenantChange { before: before.clone(), actor: "cli".to_owned() };
+    let before = before.unwrap_or_default();
+    let summary = match wanted.import(&store, tenant, by_hand, app.clock.now()).await {
         Ok(summary) => summary,
         Err(ImportError::Store(error)) => return Err(error.into()),
         Err(ImportError::Refused(complaints, _)) => {

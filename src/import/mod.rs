@@ -42,7 +42,7 @@ use read::{Piece, read};
 use record::{Basics, Context, Record, Refusal, read_record};
 pub use report::{Complaint, Counts, ImportSummary, Warning};
 use report::{Complaints, Place};
-pub use tenant::{TENANT_FIELDS, TenantFields};
+pub use tenant::{TENANT_FIELDS, TenantChange, TenantFields};
 use wording::Worded;
 
 /// Something to import from.
@@ -145,11 +145,22 @@ pub async fn import(
     tenant: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<ImportSummary, ImportError> {
+    import_changing(store, files, tenant, None, now).await
+}
+
+/// The same, as somebody's change of one tenant.
+async fn import_changing(
+    store: &Store,
+    files: &[ImportFile],
+    tenant: Option<&str>,
+    change: Option<(String, TenantChange)>,
+    now: DateTime<Utc>,
+) -> Result<ImportSummary, ImportError> {
     let files = files.to_vec();
     let files = tokio::task::spawn_blocking(move || Files::open(&files))
         .await
         .map_err(|panicked| ImportError::Store(anyhow!("reading the files failed: {panicked}").into()))??;
-    let job = Arc::new(Job { files, tenant: tenant.map(str::to_owned), now });
+    let job = Arc::new(Job { files, tenant: tenant.map(str::to_owned), change, now });
     let mut attempt = 1;
     loop {
         let job = Arc::clone(&job);
@@ -172,6 +183,8 @@ pub async fn import(
 struct Job {
     files: Files,
     tenant: Option<String>,
+    /// The one tenant that somebody changes by hand.
+    change: Option<(String, TenantChange)>,
     now: DateTime<Utc>,
 }
 
@@ -186,6 +199,12 @@ async fn run(session: &mut Session, job: Arc<Job>) -> store::Result<ImportSummar
     let call = ImportCall { import_id, now: job.now.timestamp_micros(), by: "import".to_owned() };
     let mut work = Work { job, call, complaints: Complaints::default(), summary: ImportSummary::default() };
     session.begin_import().await?;
+    if let Some((tenant_id, change)) = &work.job.change {
+        session.lock_tenant(tenant_id).await?;
+        if stored_fields(session, tenant_id).await? != change.before {
+            return Err(StoreError::Conflict);
+        }
+    }
 
     let tenants = work.pass(session, Pass::Tenants, HashMap::new()).await?;
     if tenants.broken {
@@ -207,10 +226,43 @@ async fn run(session: &mut Session, job: Arc<Job>) -> store::Result<ImportSummar
     let findings = session.settle_payments(&work.call).await?;
     work.take(findings);
     session.end_import(&work.call).await?;
-    for (tenant_id, records) in &work.summary.records {
-        session.insert_audit(tenant_id, &audit_entry(&work.call, *records)).await?;
+    match &work.job.change {
+        Some((tenant_id, change)) => {
+            let after = stored_fields(session, tenant_id).await?.unwrap_or_default();
+            if change.before.as_ref() != Some(&after) {
+                session.insert_audit(tenant_id, &tenant_entry(&work.call, tenant_id, change, &after)).await?;
+            }
+        }
+        None => {
+            for (tenant_id, records) in &work.summary.records {
+                session.insert_audit(tenant_id, &audit_entry(&work.call, *records)).await?;
+            }
+        }
     }
     work.end()
+}
+
+async fn stored_fields(session: &mut Session, tenant_id: &str) -> store::Result<Option<TenantFields>> {
+    Ok(session.tenant_content(tenant_id).await?.as_ref().map(TenantFields::of))
+}
+
+/// What somebody changed of a tenant: the fields that differ, before and after.
+fn tenant_entry(call: &ImportCall, tenant_id: &str, change: &TenantChange, after: &TenantFields) -> AuditEntry {
+    let before = change.before.clone().unwrap_or_default();
+    let differing = |of: &TenantFields| -> String {
+        let fields = of.iter().filter(|(name, _)| before.get(name) != after.get(name));
+        serde_json::Value::from_iter(fields).to_string()
+    };
+    AuditEntry {
+        audit_id: uuid::Uuid::now_v7().simple().to_string(),
+        actor: change.actor.clone(),
+        action: if change.before.is_some() { "update" } else { "create" }.to_owned(),
+        kind: "tenant".to_owned(),
+        object_id: tenant_id.to_owned(),
+        state_before: change.before.as_ref().map(differing),
+        state_after: Some(differing(after)),
+        created_at: call.now,
+    }
 }
 
 /// One entry a tenant and call: what each record changed would be as much again as the records themselves.

@@ -6,8 +6,9 @@ use crate::domain::money::format_percent;
 use crate::store::Store;
 use crate::store::import::TenantContent;
 
-use super::{ImportError, ImportFile, ImportSummary, import};
-use crate::input::value::nearest;
+use super::{ImportError, ImportFile, ImportSummary, import_changing};
+use crate::input::value::{self, Object, nearest};
+use crate::input::{NOTES_MAX, Problem, text_fault};
 
 /// Every field of a tenant's record but its id, as a CSV file would name it.
 pub const TENANT_FIELDS: &[&str] = &[
@@ -52,6 +53,19 @@ pub const TENANT_FIELDS: &[&str] = &[
     "accentColor",
     "footer",
 ];
+
+/// The fields that are numbers.
+const NUMBERS: [&str; 6] =
+    ["billingCycle.fixedDay", "paymentTermsDays", "tax.rate", "firstInvoiceNumber", "catchUpDays", "maxArrears"];
+
+/// Who changes a tenant, from what he believes it to be; it ends as a conflict if the tenant is another by then.
+#[derive(Debug, Clone)]
+pub struct TenantChange {
+    /// Absent where there is to be no such tenant yet.
+    pub before: Option<TenantFields>,
+    /// For the audit log.
+    pub actor: String,
+}
 
 /// A tenant's fields with their values, in the order of [`TENANT_FIELDS`]; those that are not set are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -139,11 +153,73 @@ impl TenantFields {
         self.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value)
     }
 
+    /// The fields as an object, those with a dot in objects of their own.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut object = serde_json::Map::new();
+        for (name, text) in self.iter() {
+            let number = NUMBERS.contains(&name).then(|| serde_json::from_str(text).ok()).flatten();
+            let value = number.unwrap_or_else(|| serde_json::Value::from(text));
+            match name.split_once('.') {
+                None => drop(object.insert(name.to_owned(), value)),
+                Some((outer, inner)) => {
+                    object.entry(outer).or_insert_with(|| serde_json::json!({}))[inner] = value;
+                }
+            }
+        }
+        object.into()
+    }
+
+    /// Takes in the fields of an object that are a tenant's, and tells what is wrong with them; null takes a field out.
+    pub fn merge(&mut self, object: &Object) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (name, value) in object {
+            self.merge_field(name, value, &mut problems);
+        }
+        problems
+    }
+
+    fn merge_field(&mut self, name: &str, value: &value::Value, problems: &mut Vec<Problem>) {
+        let is_field = TENANT_FIELDS.contains(&name);
+        let has_parts = TENANT_FIELDS.iter().any(|f| f.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')));
+        let is_number = NUMBERS.contains(&name);
+        let mut wrong = |message: String, code| problems.push(Problem::new(name, message, code));
+        match value {
+            // Unknown fields mean nothing; an outer name is no field by itself, nor is one that is written with its dot.
+            _ if !is_field && !has_parts => {}
+            value::Value::Object(parts) if has_parts => {
+                for (part, value) in parts {
+                    self.merge_field(&format!("{name}.{part}"), value, problems);
+                }
+            }
+            value::Value::Null => self.put(name, ""),
+            value::Value::Text(text) if name == "logo" && text != self.get(name) => {
+                wrong("is set with a file, by the command `billday tenant set --logo`".to_owned(), "invalid_value");
+            }
+            value::Value::Text(text) if is_field && !is_number => {
+                match text_fault(text, NOTES_MAX, ["address", "footer"].contains(&name)) {
+                    None => self.put(name, text),
+                    Some((message, code)) => wrong(message, code),
+                }
+            }
+            value::Value::Number(text) if is_number => self.put(name, text),
+            other => {
+                let expected = match (has_parts, is_number) {
+                    (true, _) if is_field => "a text or an object",
+                    (true, _) => "an object",
+                    (false, true) => "a number",
+                    (false, false) => "a text",
+                };
+                wrong(format!("is {}: expected {expected}", other.describe()), "invalid_type");
+            }
+        }
+    }
+
     /// Brings the tenant in as one row of a file.
     pub async fn import(
         &self,
         store: &Store,
         tenant_id: &str,
+        change: TenantChange,
         now: DateTime<Utc>,
     ) -> Result<ImportSummary, ImportError> {
         // What every tenant needs has a column even where it is empty, so that its absence is told as in any record.
@@ -160,7 +236,8 @@ impl TenantFields {
                 return Err(ImportError::Unreadable("the fields".to_owned(), std::io::Error::other(why)));
             }
         };
-        import(store, &[ImportFile::text("the fields", text)], None, now).await
+        let change = (tenant_id.to_owned(), change);
+        import_changing(store, &[ImportFile::text("the fields", text)], None, Some(change), now).await
     }
 }
 
@@ -179,6 +256,7 @@ mod tests {
         fields.set("billingCycle.fixedDay", "5").unwrap();
         let expected = [("billingCycle.fixedDay", "5"), ("address", "Street 1")];
         assert_eq!(fields.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(fields.to_json().to_string(), r#"{"address":"Street 1","billingCycle":{"fixedDay":5}}"#);
         assert_eq!(fields.set("vat_id", "x").unwrap_err(), "a tenant has no field 'vat_id'; the nearest is vatId");
     }
 }

@@ -272,6 +272,17 @@ impl<'a> Reader<'a> {
         self.problems.push(amount_problem(name, text, error, None));
     }
 
+    /// True or false.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.value(name)? {
+            Value::Bool(flag) => Some(*flag),
+            other => {
+                self.note(name, format!("is {}: expected true or false", other.describe()), "invalid_type");
+                None
+            }
+        }
+    }
+
     /// A day, from a date or an instant (rule 1).
     pub fn date(&mut self, name: &str, zone: Tz) -> Option<NaiveDate> {
         let text = self.text(name, TEXT_MAX)?;

@@ -27,7 +27,6 @@ pub(crate) struct Words {
     pub period: &'static str,
     /// From the `{first}` to the `{last}` day of a `{month}` of a `{year}`.
     pub days: &'static str,
-    pub percent: &'static str,
 
     pub subject: &'static str,
     pub subject_without_seller: &'static str,
@@ -73,7 +72,6 @@ pub(crate) struct Words {
     pub service_period: &'static str,
     pub quantity: &'static str,
     pub one_month: &'static str,
-    pub tax_rate: &'static str,
     pub net_amount: &'static str,
     pub carried_forward: &'static str,
     pub brought_forward: &'static str,
@@ -116,11 +114,6 @@ impl Words {
             text.push_str(fraction);
         }
         text
-    }
-
-    /// A tax rate, such as `7.5%`.
-    pub fn rate(&self, rate_ppm: i64) -> String {
-        fill(self.percent, &[("rate", &self.rate_number(rate_ppm))])
     }
 
     pub fn rate_number(&self, rate_ppm: i64) -> String {
@@ -201,13 +194,13 @@ mod tests {
             let words = Words::of(locale);
             let (date, other) = (words.date(first), words.date(first + chrono::Days::new(13)));
             let period = BillingPeriod::of(first);
-            [date, other, words.period(period), words.days(period), words.rate(75_000)]
+            [date, other, words.period(period), words.days(period), words.rate_number(75_000)]
                 .join("; ")
                 .replace('\u{a0}', " ")
         };
-        assert_eq!(written("en-GB"), "1 July 2026; 14 July 2026; July 2026; 1–31 July 2026; 7.5%");
-        assert_eq!(written("de"), "1. Juli 2026; 14. Juli 2026; Juli 2026; 1.–31. Juli 2026; 7,5 %");
-        assert_eq!(written("FR_fr"), "1er juillet 2026; 14 juillet 2026; juillet 2026; 1er–31 juillet 2026; 7,5 %");
+        assert_eq!(written("en-GB"), "1 July 2026; 14 July 2026; July 2026; 1–31 July 2026; 7.5");
+        assert_eq!(written("de"), "1. Juli 2026; 14. Juli 2026; Juli 2026; 1.–31. Juli 2026; 7,5");
+        assert_eq!(written("FR_fr"), "1er juillet 2026; 14 juillet 2026; juillet 2026; 1er–31 juillet 2026; 7,5");
         assert_eq!(written("fa"), written("en"), "a language without words has English ones");
     }
 

@@ -46,6 +46,19 @@ impl Session {
         .await?))
     }
 
+    /// A payment, if it has an invoice number.
+    pub async fn find_numbered(&mut self, tenant_id: &str, payment_id: &str) -> Result<Option<Numbered>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, Numbered>(
+            "select tenant_id, payment_id, origin = 'import' as imported
+             from payments
+             where tenant_id = $1 and payment_id = $2 and invoice_number is not null"
+        )
+        .bind(tenant_id)
+        .bind(payment_id)
+        .fetch_optional(conn)
+        .await?))
+    }
+
     /// What the invoice of each (tenant, payment) says, in the order given; for one whose record cannot be read, what is
     /// wrong with it.
     pub async fn invoice_documents(&mut self, keys: &[(&str, &str)]) -> Result<Vec<Result<InvoiceDocument, String>>> {

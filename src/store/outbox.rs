@@ -12,6 +12,7 @@ use sqlx::FromRow;
 use crate::domain::message::{Attempt, MailEvent, MailState, Patience, Recipients, Settled, Tried, WhenUnknown, step};
 use crate::domain::report::Delivery;
 
+use super::page::Page;
 use super::{Result, Session, StoreError, dialect, on, row};
 
 /// A mail that this process may send until its lease runs out.
@@ -78,6 +79,13 @@ pub struct Pause {
     pub paused_by: String,
     /// Microseconds UTC.
     pub paused_at: i64,
+}
+
+impl OutboxMail {
+    /// Unique in its tenant.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.payment_id, self.position)
+    }
 }
 
 impl ClaimedMail {
@@ -247,6 +255,38 @@ impl Session {
         .bind(limit)
         .fetch_all(conn)
         .await?
+        });
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// A page of one tenant's mails.
+    pub async fn list_mail_page(
+        &mut self,
+        tenant_id: &str,
+        state: Option<MailState>,
+        payment_id: Option<&str>,
+        page: &Page,
+    ) -> Result<Vec<OutboxMail>> {
+        let rows: Vec<MailRow> = on!(self, |conn| {
+            let mut query = sqlx::QueryBuilder::<Db>::new(
+                "select * from (
+                     select o.tenant_id, o.payment_id, p.invoice_number, p.customer_id, o.position, o.recipient, o.copy,
+                            o.state, o.attempts, o.next_at, o.sent_at, o.error, o.created_at,
+                            o.payment_id || '/' || o.position as mail_id
+                     from outbox o
+                     left join payments p on p.tenant_id = o.tenant_id and p.payment_id = o.payment_id
+                 ) mails
+                 where tenant_id = ",
+            );
+            query.push_bind(tenant_id);
+            if let Some(state) = state {
+                query.push(" and state = ").push_bind(state.as_str());
+            }
+            if let Some(payment_id) = payment_id {
+                query.push(" and payment_id = ").push_bind(payment_id);
+            }
+            page.push_to(&mut query, "mail_id");
+            query.build_query_as::<MailRow>().fetch_all(conn).await?
         });
         rows.into_iter().map(TryInto::try_into).collect()
     }

@@ -5,6 +5,7 @@ use chrono::{Datelike, NaiveDate};
 use crate::domain::report::Tally;
 use crate::domain::{Subject, Tenant};
 
+use super::page::Page;
 use super::{Result, Session, StoreError, dialect, ledger, on};
 
 /// Why a run was started.
@@ -262,6 +263,16 @@ pub struct RunRow {
     pub share: Option<String>,
 }
 
+/// A run writes something every few seconds; one that is silent for longer was cut off.
+pub const RUN_SILENT_MICROS: i64 = 60 * 1_000_000;
+
+impl RunRow {
+    /// Whether it should be running and gives no sign of life.
+    pub fn is_silent(&self, now: i64) -> bool {
+        self.error.is_none() && self.state == "running" && now - self.beat_at > RUN_SILENT_MICROS
+    }
+}
+
 /// What became of a subject that a run skipped or parked.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct OutcomeRow {
@@ -291,6 +302,29 @@ impl Session {
         .fetch_all(conn)
         .await?
         }))
+    }
+
+    /// A page of one tenant's runs, by when they began.
+    pub async fn list_run_page(&mut self, tenant_id: &str, page: &Page) -> Result<Vec<RunRow>> {
+        Ok(on!(self, |conn| {
+            let mut query = sqlx::QueryBuilder::<Db>::new(
+                "select * from (select r.*, r.started_at as created_at from runs r) runs where tenant_id = ",
+            );
+            query.push_bind(tenant_id);
+            page.push_to(&mut query, "run_id");
+            query.build_query_as::<RunRow>().fetch_all(conn).await?
+        }))
+    }
+
+    /// Whether a run of the tenant has shown a sign of life since then and has not ended.
+    pub async fn is_run_alive(&mut self, tenant_id: &str, since: i64) -> Result<bool> {
+        Ok(on!(self, |conn| sqlx::query_scalar::<Db, bool>(
+            "select exists(select 1 from runs where tenant_id = $1 and state = 'running' and beat_at >= $2)"
+        )
+        .bind(tenant_id)
+        .bind(since)
+        .fetch_one(conn)
+        .await?))
     }
 
     /// Runs that completed at `since` or later, first to last; a retry is left out, for it bills no date.

@@ -4,7 +4,7 @@ use crate::domain::Tenant;
 use crate::domain::plan::BadRecord;
 
 use super::row::TenantRow;
-use super::{Result, Session, on};
+use super::{Result, Session, dialect, on};
 
 /// Selects what a [`TenantRow`] holds, of the tenants that `$rest` says.
 macro_rules! select_tenants {
@@ -21,6 +21,17 @@ macro_rules! select_tenants {
 }
 
 impl Session {
+    /// Keeps others from changing a tenant until the transaction ends.
+    pub async fn lock_tenant(&mut self, tenant_id: &str) -> Result<()> {
+        on!(self, |conn| sqlx::query_scalar::<Db, i64>(dialect::locking::<Db>(
+            "select cast(1 as bigint) from tenants where tenant_id = $1 $lock"
+        ))
+        .bind(tenant_id)
+        .fetch_optional(conn)
+        .await?);
+        Ok(())
+    }
+
     /// One tenant; one whose settings cannot be read stands as the record that is wrong.
     pub async fn find_tenant(&mut self, tenant_id: &str) -> Result<Option<Result<Tenant, BadRecord>>> {
         let row: Option<TenantRow> =

@@ -10,7 +10,7 @@ use std::path::Path;
 const LEVELS: [&[&str]; 5] = [
     &["cli"],
     &["api", "schedule"],
-    &["run", "deliver", "import", "preview", "change", "monitor", "demo"],
+    &["run", "deliver", "import", "preview", "invoice", "change", "monitor", "demo"],
     &["store", "render", "mail", "documents", "clock", "config", "telemetry", "input"],
     &["domain"],
 ];

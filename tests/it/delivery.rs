@@ -239,12 +239,13 @@ on_both! {
         assert_eq!(folders.len(), 1, "nothing unfinished is left: {folders:?}");
 
         // An older program drew it otherwise: the mail's next try brings what the first one brought.
-        std::fs::write(&file, "%PDF as it was").unwrap();
-        let hash = sha256_of(b"%PDF as it was");
+        let older = [&bytes[..], b"\n%as an older program ends it"].concat();
+        std::fs::write(&file, &older).unwrap();
+        let hash = sha256_of(&older);
         db.execute(&format!("update documents set sha256 = '{hash}'")).await;
         db.execute("update outbox set state = 'pending'").await;
         assert_eq!(world.deliver().await.counts.sent, 1);
-        assert_eq!(world.mail("INV_1-pay_1.eml").file.1, b"%PDF as it was");
+        assert_eq!(world.mail("INV_1-pay_1.eml").file.1, older);
         assert_eq!(world.kept("pay_1").await.sha256, hash);
     }
 

@@ -161,6 +161,7 @@ fn the_doctor_names_files_that_every_user_can_read() {
         let folder = world.db.dir.path();
         let secret = world.db.file("billday.toml", "mail = {user = 'u', password = 's3cret'}");
         fs::set_permissions(&secret, Permissions::from_mode(0o644)).expect("permissions");
+        fs::set_permissions(folder, Permissions::from_mode(0o700)).expect("permissions");
         let before = billday(folder, &world.db.url, &DOCTOR);
         assert!(findings(&before.out, "permissions").iter().all(|(state, _)| state == "ok"), "{}", before.out);
         fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("permissions");

@@ -387,12 +387,6 @@ on_both! {
     async fn a_mail_without_a_payment_is_found(db: TestDb) {
         refuted(&db, &mail("'gone'"), &["mail_without_payment"], "payment gone").await;
     }
-
-    async fn a_document_without_a_payment_is_found(db: TestDb) {
-        let damage = "insert into documents (tenant_id, payment_id, kind, sha256, bytes, place, created_at)
-                      values ('t1', 'gone', 'pdf', 'ab', 1, 't1/2026/gone.pdf', 0)";
-        refuted(&db, damage, &["document_without_payment"], "payment gone, pdf t1/2026/gone.pdf").await;
-    }
 }
 
 on_both! {

@@ -88,25 +88,22 @@ struct Columns {
     product: (f32, f32),
     period: (f32, f32),
     quantity: (f32, f32),
-    tax: (f32, f32),
     amount: (f32, f32),
 }
 
 impl Columns {
     /// The product has what the others leave; a very long sum takes from it.
     fn new(amount: f32) -> Self {
-        let (position, period, quantity, tax, gap) = (20.0, 86.0, 38.0, 36.0, 8.0);
-        let product = CONTENT - position - period - quantity - tax - amount - 3.0 * gap;
+        let (position, period, quantity, gap) = (20.0, 86.0, 38.0, 8.0);
+        let product = CONTENT - position - period - quantity - amount - 3.0 * gap;
         let product_at = MARGIN + position;
         let period_at = product_at + product + gap;
         let quantity_at = period_at + period + gap;
-        let tax_at = quantity_at + quantity;
         Self {
             position: (MARGIN, position),
             product: (product_at, product),
             period: (period_at, period),
             quantity: (quantity_at, quantity),
-            tax: (tax_at, tax),
             amount: (RIGHT - amount, amount),
         }
     }
@@ -311,7 +308,6 @@ impl<'a> Sheet<'a> {
             (words.product, style, columns.product),
             (words.service_period, style, columns.period),
             (words.quantity, style, columns.quantity),
-            (words.tax_rate, style.right(), columns.tax),
             (&*net, style.right(), (columns.amount.0 - 30.0, columns.amount.1 + 30.0)),
         ];
         for (text, style, column) in cells {
@@ -337,7 +333,7 @@ impl<'a> Sheet<'a> {
     }
 
     fn line(&mut self, position: usize, line: &InvoiceLine) {
-        let (words, document) = (self.words, self.document);
+        let words = self.words;
         let product = self.set(&shown(&line.product_name), BODY, self.columns.product.1);
         let details = self.set(&line_details(line, words), SMALL, self.columns.product.1);
         // Beside each other where there is room: a long invoice takes half the pages then.
@@ -346,7 +342,7 @@ impl<'a> Sheet<'a> {
         let details_at = if beside { (x + product.width() + DETAILS_GAP, 1.6) } else { (x, product.height()) };
         let height = product.height().max(details_at.1 + details.height()) + 5.0;
         // The last line goes along with the totals, which would look forlorn on a page of their own.
-        let is_last = position == document.lines.len();
+        let is_last = position == self.document.lines.len();
         if !self.fits(height + if is_last { TOTALS_ROOM } else { CARRIED_ROOM }) {
             self.next_page();
         }
@@ -356,7 +352,6 @@ impl<'a> Sheet<'a> {
             (position.to_string(), side, self.columns.position),
             (words.days(line.billing_period), side, self.columns.period),
             (words.one_month.to_owned(), side, self.columns.quantity),
-            (words.rate(document.tax_rate_ppm), side.right(), self.columns.tax),
         ];
         for (text, style, column) in cells {
             self.text(&text, style, column, y + 0.9);

@@ -24,7 +24,6 @@ pub(super) static ENGLISH: Words = Words {
     date: "{day} {month} {year}",
     period: "{month} {year}",
     days: "{first}–{last} {month} {year}",
-    percent: "{rate}%",
 
     subject: "Invoice {number} from {seller}",
     subject_without_seller: "Invoice {number}",
@@ -70,7 +69,6 @@ pub(super) static ENGLISH: Words = Words {
     service_period: "Service period",
     quantity: "Quantity",
     one_month: "1 month",
-    tax_rate: "Tax",
     net_amount: "Net amount ({currency})",
     carried_forward: "Carried forward",
     brought_forward: "Brought forward",

@@ -24,7 +24,6 @@ pub(super) static FRENCH: Words = Words {
     date: "{day} {month} {year}",
     period: "{month} {year}",
     days: "{first}–{last} {month} {year}",
-    percent: "{rate}\u{a0}%",
 
     subject: "Facture {number} de {seller}",
     subject_without_seller: "Facture {number}",
@@ -70,7 +69,6 @@ pub(super) static FRENCH: Words = Words {
     service_period: "Période",
     quantity: "Quantité",
     one_month: "1 mois",
-    tax_rate: "TVA",
     net_amount: "Montant HT ({currency})",
     carried_forward: "À reporter",
     brought_forward: "Report",

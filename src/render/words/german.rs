@@ -24,7 +24,6 @@ pub(super) static GERMAN: Words = Words {
     date: "{day}. {month} {year}",
     period: "{month} {year}",
     days: "{first}.–{last}. {month} {year}",
-    percent: "{rate}\u{a0}%",
 
     subject: "Rechnung {number} von {seller}",
     subject_without_seller: "Rechnung {number}",
@@ -70,7 +69,6 @@ pub(super) static GERMAN: Words = Words {
     service_period: "Leistungszeitraum",
     quantity: "Menge",
     one_month: "1 Monat",
-    tax_rate: "USt.",
     net_amount: "Netto ({currency})",
     carried_forward: "Übertrag",
     brought_forward: "Übertrag",

@@ -181,8 +181,19 @@ on_both! {
         api.world.run_later("2026-06-01").await;
         let paid = api.post("/v1/payments/P1/mark-paid", &json!({"reference": "r", "notes": "n"})).await.good(200);
         let payments = api.get("/v1/payments").await.good(200);
+        let preview = api.get("/v1/billing-groups/G1/preview").await.good(200);
+        let no_preview = api.get("/v1/billing-groups/G1/preview?date=2026-06-14").await.good(200);
+        let settings = api.get("/v1/tenant").await.good(200);
+        let changed = api.patch("/v1/tenant", &json!({"address": {"city": "Bonn"}, "footer": "x"})).await.good(200);
+        let started = api.post("/v1/runs", &json!({"dryRun": true})).await.good(202);
+        let dry = api.get(&format!("/v1/runs/{}", started["runId"].as_str().expect("an id"))).await.good(200);
+        let run = api.get("/v1/runs/RUN").await.good(200);
+        let runs = api.get("/v1/runs").await.good(200);
+        let mails = api.get("/v1/outbox").await.good(200);
         for (name, value) in
-            [("BillingGroupWritten", created), ("BillingGroupList", listed), ("AuditLogList", audit), ("Error", refused),
+            [("PreviewRead", preview), ("PreviewRead", no_preview), ("TenantRead", settings), ("TenantWritten", changed),
+             ("RunStarted", started), ("RunRead", dry), ("RunRead", run), ("RunList", runs), ("OutboxList", mails),
+             ("BillingGroupWritten", created), ("BillingGroupList", listed), ("AuditLogList", audit), ("Error", refused),
              ("CustomerWritten", customer), ("CustomerList", customers), ("RentalWritten", rental), ("RentalCancelled", cancelled),
              ("RentalList", rentals), ("PaymentWritten", paid), ("PaymentList", payments)]
         {

@@ -42,6 +42,12 @@ enum Kind {
     Months,
     Terms,
     Address,
+    Flag,
+    Number,
+    /// A text with lines or an object.
+    AnyAddress,
+    /// An object, never a text.
+    Parts,
 }
 
 /// A field of a body: what it takes, and whether null removes what is there.
@@ -151,6 +157,10 @@ fn faults((_, kind, removable): Field) -> Vec<(String, &'static str)> {
             faults
         }
         Kind::Address => of_type(&["5", "\"Street 1\"", "true", "[]"]),
+        Kind::Flag => of_type(&["5", "\"true\"", "{}", "[]"]),
+        Kind::Number => of_type(&["\"5\"", "true", "{}", "[]"]),
+        Kind::AnyAddress => of_type(&["5", "true", "[]"]),
+        Kind::Parts => of_type(&["5", "\"net\"", "true", "[]"]),
     };
     if let Kind::Text(_) | Kind::TextOrEmpty(_) | Kind::Name | Kind::Lines(_) | Kind::Reason = kind {
         faults.push(("\"a\\u0000b\"".into(), "invalid_string"));
@@ -170,8 +180,8 @@ fn new_customer() -> Value {
 /// Every body that the API takes, with its fields.
 fn bodies() -> Vec<(&'static str, &'static str, Value, Vec<Field>)> {
     use Kind::{
-        Address, Amount, BillingDay, Email, Lines, Months, Name, Reason, RentalIds, Terms, Text, TextOrEmpty, Time,
-        Word,
+        Address, Amount, AnyAddress, BillingDay, Email, Flag, Lines, Months, Name, Number, Parts, Reason, RentalIds,
+        Terms, Text, TextOrEmpty, Time, Word,
     };
     let customer = |more: &[Field]| {
         let mut fields = vec![
@@ -277,6 +287,20 @@ fn bodies() -> Vec<(&'static str, &'static str, Value, Vec<Field>)> {
             json!({"reason": "other"}),
             vec![("reason", Word, false), ("notes", Lines(false), false), ("rentalId", Text(128), false)],
         ),
+        ("POST", "/v1/runs", json!({"dryRun": false}), vec![("dryRun", Flag, false), ("runDate", Time(false), false)]),
+        (
+            "PATCH",
+            "/v1/tenant",
+            json!({}),
+            vec![
+                ("legalName", TextOrEmpty(2000), true),
+                ("vatId", TextOrEmpty(2000), true),
+                ("paymentTermsDays", Number, true),
+                ("maxArrears", Number, true),
+                ("address", AnyAddress, true),
+                ("tax", Parts, true),
+            ],
+        ),
     ]
 }
 
@@ -286,6 +310,8 @@ async fn everything(api: &ApiWorld) -> String {
     for list in ["billing-groups", "payments", "customers", "subscriptions"] {
         shown.push_str(&api.get(&format!("/v1/{list}?limit=100")).await.body);
     }
+    shown.push_str(&api.get("/v1/tenant").await.body);
+    shown.push_str(&api.get("/v1/runs").await.body);
     shown
 }
 
@@ -311,6 +337,7 @@ on_both! {
             ("/v1/subscriptions", json!({"customerId": "C", "monthlyAmount": 5}), &["customerId", "monthlyAmount"]),
             ("/v1/subscriptions/R5/cancel", json!({"reason": "other"}), &["reason"]),
             ("/v1/payments/P1/cancel", json!({"reason": "x"}), &["reason"]),
+            ("/v1/runs", json!({"runDate": "2026-06-10", "dryRun": true}), &["dryRun"]),
         ] {
             for field in fields {
                 let mut body = base.clone();

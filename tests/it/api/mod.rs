@@ -3,6 +3,7 @@
 mod access;
 mod contract;
 mod customers;
+mod documents;
 mod groups;
 mod histories;
 mod inputs;
@@ -10,5 +11,7 @@ mod lists;
 mod payments;
 mod program;
 mod races;
+mod runs;
 mod server;
 mod subscriptions;
+mod tenant;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use billday::api::{Api, Settings, new_token, serve};
 use billday::store::keys::NewKey;
+use billday::store::runs::{RunKind, RunStart};
 use chrono::NaiveDate;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -15,7 +16,7 @@ use super::http::{HttpRequest, Reply};
 use super::world::{World, group, rental, tenant};
 
 /// Tenant `T` with customers `C` and `D`, rentals `R1` … `R5` of `C`, group `G1` of `R1` and `R2`; `S1` is of `D`, `X` has ended,
-/// `USD` is in dollars. `P1` is an imported payment that waits. Tenant `U` has records of the same kinds with other ids.
+/// `USD` is in dollars. `P1` is an imported payment that waits, `RUN` a run that was cut off at once. Tenant `U` has records of the same kinds with other ids.
 pub struct ApiWorld {
     pub world: World,
     pub address: SocketAddr,
@@ -42,6 +43,9 @@ impl ApiWorld {
         let world = World::new(db).await;
         world.today("2026-06-10");
         world.import(data()).await;
+        for (tenant_id, run_id) in [("T", "RUN"), ("U", "URUN")] {
+            record_run(&world, tenant_id, run_id).await;
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let api = Api::new(world.db.store.clone(), world.clock.clone(), settings);
@@ -124,6 +128,27 @@ impl Drop for ApiWorld {
             server.abort();
         }
     }
+}
+
+/// A run of an early date that was cut off before it billed anybody.
+async fn record_run(world: &World, tenant_id: &'static str, run_id: &'static str) {
+    let write = world.db.store.with_tx(move |tx| {
+        Box::pin(async move {
+            let start = RunStart {
+                run_id,
+                run_date: NaiveDate::from_ymd_opt(2020, 1, 1).expect("a date"),
+                kind: RunKind::Explicit,
+                requested_by: "test",
+                subject: None,
+                expected_plan: None,
+                share: None,
+                now: 1,
+            };
+            tx.insert_run(tenant_id, &start).await?;
+            tx.fail_run(tenant_id, run_id, "interrupted", 2).await
+        })
+    });
+    write.await.expect("a run on record");
 }
 
 /// What a request creates; `with` replaces parts, a null takes one away.

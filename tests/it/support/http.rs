@@ -74,21 +74,26 @@ pub async fn exchange(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
+    /// Of a file in bytes, what of it is text.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Reply {
     #[track_caller]
     pub fn read(bytes: &[u8]) -> Self {
-        let text = String::from_utf8(bytes.to_vec()).expect("an answer in UTF-8");
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no whole answer: {text:?}"));
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no whole answer: {:?}", String::from_utf8_lossy(bytes)));
+        let head = std::str::from_utf8(&bytes[..end]).expect("a head in UTF-8");
+        let bytes = bytes[end + 4..].to_vec();
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
         let headers = lines.filter_map(|line| line.split_once(": "));
         Self {
             status: status.expect("a status"),
             headers: headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect(),
-            body: body.to_owned(),
+            body: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
         }
     }
 

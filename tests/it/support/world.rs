@@ -45,6 +45,11 @@ impl World {
         self.clock.set(noon(day(date)));
     }
 
+    /// The present in microseconds.
+    pub fn clock_micros(&self) -> i64 {
+        self.clock.now().timestamp_micros()
+    }
+
     /// Brings in one file's worth of records; it must be accepted.
     pub async fn import(&self, records: Value) -> ImportSummary {
         self.try_import(&[("data.json", records.to_string())]).await.expect("an import")
