@@ -788,7 +788,7 @@ on_both! {
         assert_eq!(output.status.code(), Some(5));
         assert!(refuted.contains("VIOLATED  each series has on record"), "{refuted}");
         assert!(refuted.contains("on record 1 to 8, its invoices 1 to 7\n"), "{refuted}");
-        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 47 checks")), "{refuted}");
+        assert!(refuted.lines().last().is_some_and(|last| last.starts_with("REFUTED: 1 of 48 checks")), "{refuted}");
     }
 
     async fn the_verdict_claims_nothing_about_dates_that_cannot_be_proved(db: TestDb) {
