@@ -6,8 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, Utc};
@@ -38,9 +37,17 @@ impl Clock for SystemClock {
         whole_micros(Utc::now())
     }
 
+    #[cfg(target_os = "linux")]
     fn steady(&self) -> i64 {
-        static BEGINNING: OnceLock<Instant> = OnceLock::new();
-        BEGINNING.get_or_init(Instant::now).elapsed().as_micros() as i64
+        // It goes on while the machine is suspended, as the wall clock does.
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn steady(&self) -> i64 {
+        static BEGINNING: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        BEGINNING.get_or_init(std::time::Instant::now).elapsed().as_micros() as i64
     }
 
     fn is_machine(&self) -> bool {

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, anyhow};
 
-use crate::domain::document::InvoiceDocument;
+use crate::documents::{DocumentFault, DocumentStore};
+use crate::domain::document::{DocumentKind, InvoiceDocument, KeptDocument};
 use crate::render::invoice::{InvoiceRenderer, RenderedInvoice};
 use crate::store::Session;
 use crate::store::invoices::Numbered;
@@ -17,6 +18,18 @@ pub async fn document(session: &mut Session, invoice: &Numbered) -> anyhow::Resu
     let documents = session.invoice_documents(&[(&invoice.tenant_id, &invoice.payment_id)]).await?;
     let document = documents.into_iter().next().context("the payment is gone")?;
     document.map(Some).map_err(|reason| anyhow!(reason))
+}
+
+/// The file as it was sent, if it is kept: that is the invoice, whatever this program would draw today.
+pub async fn sent(
+    documents: &DocumentStore,
+    kept: &[KeptDocument],
+    kind: DocumentKind,
+) -> Result<Option<Vec<u8>>, DocumentFault> {
+    match kept.iter().find(|kept| kept.kind == kind) {
+        Some(kept) => documents.get(kept).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Why there is no XML, for people.

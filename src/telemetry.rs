@@ -23,8 +23,12 @@ pub enum Format {
 }
 
 /// Libraries that would tell too much, with the most that they may say, whatever the level asks for.
-const HELD_DOWN: [(&str, Option<Level>); 3] =
-    [("sqlx", Some(Level::WARN)), ("sqlx_core", Some(Level::WARN)), ("lettre", None)];
+const HELD_DOWN: [(&str, Option<Level>); 4] = [
+    ("sqlx", Some(Level::WARN)),
+    ("sqlx_core", Some(Level::WARN)),
+    ("tokio_cron_scheduler", Some(Level::WARN)),
+    ("lettre", None),
+];
 
 /// Changes how much is logged while the program runs.
 #[derive(Clone)]

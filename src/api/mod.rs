@@ -39,6 +39,7 @@ use axum::routing::{MethodFilter, get, on};
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
+use crate::documents::DocumentStore;
 use crate::invoice::InvoiceFiles;
 use crate::monitor::Monitor;
 use crate::store::Store;
@@ -183,18 +184,20 @@ pub(crate) enum Versions {
 }
 
 /// How the API behaves where its user may choose.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Requests that one key may make in a minute; `None` for as many as it likes.
     pub requests_per_minute: Option<u32>,
     /// About how many rentals one transaction of a run holds.
     pub batch_rentals: usize,
+    /// Where the documents of invoices are kept; without it they are rendered anew for whoever asks.
+    pub documents: Option<DocumentStore>,
     pub limits: Limits,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { requests_per_minute: None, batch_rentals: 2_000, limits: Limits::default() }
+        Self { requests_per_minute: None, batch_rentals: 2_000, documents: None, limits: Limits::default() }
     }
 }
 
@@ -240,6 +243,7 @@ pub struct Api {
     jobs: Arc<Jobs>,
     batch_rentals: usize,
     invoices: InvoiceFiles,
+    documents: Option<DocumentStore>,
     /// What the rest of the process does, and what keeps it from billing.
     monitor: Arc<Monitor>,
     /// Held by the one check that tries whether the database can be written.
@@ -266,6 +270,7 @@ impl Api {
             jobs: Arc::default(),
             batch_rentals: settings.batch_rentals,
             invoices: InvoiceFiles::default(),
+            documents: settings.documents,
             monitor,
             probe: Arc::new(Semaphore::new(1)),
             docs: docs::page(&document),

@@ -5,6 +5,7 @@ use serde_json::{Value, json as schema};
 use crate::change::payments::{self, Cancel, MarkPaid};
 use crate::change::{self, Refusal, RefusalKind, settled};
 use crate::domain::TaxTreatment;
+use crate::domain::document::DocumentKind;
 use crate::domain::payment::PaymentStatus;
 use crate::invoice;
 use crate::render::invoice::RenderedInvoice;
@@ -195,23 +196,23 @@ fn cancel(mut call: Call) -> Work {
 
 fn invoice_pdf(call: Call) -> Work {
     Box::pin(async move {
-        let (number, rendered) = rendered(&call).await?;
-        Ok(Answer::file(PDF, &format!("{number}.pdf"), rendered.pdf))
+        let (number, invoice) = invoice_of(&call, DocumentKind::Pdf).await?;
+        Ok(Answer::file(PDF, &format!("{number}.pdf"), invoice.pdf))
     })
 }
 
 fn invoice_xml(call: Call) -> Work {
     Box::pin(async move {
-        let (number, rendered) = rendered(&call).await?;
-        match rendered.xml {
+        let (number, invoice) = invoice_of(&call, DocumentKind::Xml).await?;
+        match invoice.xml {
             Ok(xml) => Ok(Answer::file(XML, &format!("{number}.xml"), xml)),
             Err(missing) => Err(no_invoice(invoice::no_xml(&missing))),
         }
     })
 }
 
-/// The number and the files of the invoice that belongs to the payment.
-async fn rendered(call: &Call) -> Result<(String, RenderedInvoice), ApiError> {
+/// The number and the files of the invoice that belongs to the payment; the one that is asked for as it was sent, if it was.
+async fn invoice_of(call: &Call, kind: DocumentKind) -> Result<(String, RenderedInvoice), ApiError> {
     let id = call.id.as_deref().ok_or_else(unknown)?;
     let inside = |error: anyhow::Error| ApiError::internal(format!("{error:#}"));
     let mut session = call.api.store.read().await?;
@@ -219,11 +220,21 @@ async fn rendered(call: &Call) -> Result<(String, RenderedInvoice), ApiError> {
     let numbered = session.find_numbered(&call.by.tenant_id, id).await?;
     let numbered = numbered.ok_or_else(|| no_invoice("the payment has no invoice"))?;
     let document = invoice::document(&mut session, &numbered).await.map_err(inside)?;
+    let kept = session.kept_documents(&[(&*call.by.tenant_id, id)]).await?.into_values().flatten().collect::<Vec<_>>();
     session.end().await;
     let document = document
         .ok_or_else(|| no_invoice("the payment was brought in by an import: its invoice was made elsewhere"))?;
     let number = document.invoice_number.clone();
-    Ok((number, call.api.invoices.render(document).await.map_err(inside)?))
+    let mut invoice = call.api.invoices.render(document).await.map_err(inside)?;
+    if let Some(documents) = &call.api.documents
+        && let Some(bytes) = invoice::sent(documents, &kept, kind).await.map_err(|fault| inside(fault.into()))?
+    {
+        match kind {
+            DocumentKind::Pdf => invoice.pdf = bytes,
+            DocumentKind::Xml => invoice.xml = Ok(bytes),
+        }
+    }
+    Ok((number, invoice))
 }
 
 fn no_invoice(why: impl Into<String>) -> ApiError {

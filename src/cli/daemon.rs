@@ -57,7 +57,7 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
     };
     tracing::info!(database = app.config.database_url_for_people(), bills = !args.no_run, "the daemon starts");
     let monitor = Arc::new(Monitor::default());
-    let mut settings = settings(app);
+    let mut settings = settings(app)?;
     settings.limits.drained_within = DRAINED_WITHIN;
     let api = Api::beside(Arc::clone(&monitor), store.clone(), Arc::clone(&app.clock), settings);
     tracing::info!(address = %listener.local_addr()?, "serving the API");

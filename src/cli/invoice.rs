@@ -49,13 +49,15 @@ pub(super) async fn invoice(app: &App, command: InvoiceCommand) -> anyhow::Resul
                 print_facts(&document, &rendered, &places)?;
                 return Ok(Exit::Done);
             }
-            // What was sent is the invoice, whatever this program would draw today.
-            for kept in &kept {
-                match kept.kind {
-                    DocumentKind::Pdf if pdf.is_some() => rendered.pdf = documents.get(kept).await?,
-                    DocumentKind::Xml if xml.is_some() => rendered.xml = Ok(documents.get(kept).await?),
-                    DocumentKind::Pdf | DocumentKind::Xml => {}
-                }
+            if pdf.is_some()
+                && let Some(bytes) = invoice::sent(&documents, &kept, DocumentKind::Pdf).await?
+            {
+                rendered.pdf = bytes;
+            }
+            if xml.is_some()
+                && let Some(bytes) = invoice::sent(&documents, &kept, DocumentKind::Xml).await?
+            {
+                rendered.xml = Ok(bytes);
             }
             write_files(&rendered, pdf.as_deref(), xml.as_deref())
         }

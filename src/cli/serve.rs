@@ -21,7 +21,7 @@ pub(super) struct ServeArgs {
 pub(super) async fn serve(app: &App, args: ServeArgs) -> anyhow::Result<Exit> {
     let listener = listen(app, args.listen).await?;
     let store = app.store().await?;
-    let api = Api::new(store.clone(), app.clock.clone(), settings(app));
+    let api = Api::new(store.clone(), app.clock.clone(), settings(app)?);
     eprintln!("serving the API on http://{0}/ (its description: http://{0}/docs)", listener.local_addr()?);
     api::serve(listener, api, told_to_stop()).await;
     store.close().await;
@@ -40,8 +40,9 @@ pub(super) async fn listen(app: &App, address: SocketAddr) -> anyhow::Result<Tcp
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-pub(super) fn settings(app: &App) -> Settings {
+pub(super) fn settings(app: &App) -> anyhow::Result<Settings> {
     let requests_per_minute = Some(app.config.api.requests_per_minute).filter(|limit| *limit > 0);
     let batch_rentals = app.config.run.batch_rentals as usize;
-    Settings { requests_per_minute, batch_rentals, ..Settings::default() }
+    let documents = Some(super::documents(&app.config)?);
+    Ok(Settings { requests_per_minute, batch_rentals, documents, ..Settings::default() })
 }

@@ -5,7 +5,6 @@
 pub mod plan;
 
 pub mod brand;
-pub mod breaker;
 pub mod calendar;
 pub mod customer;
 pub mod document;

@@ -1,5 +1,8 @@
 //! Invoices as files, previews, and the mails that carry invoices.
 
+use billday::api::Settings;
+use billday::documents::DocumentStore;
+use billday::domain::document::{DocumentKind, KeptDocument, sha256_of};
 use serde_json::{Value, json};
 
 use crate::support::api::ApiWorld;
@@ -41,6 +44,32 @@ on_both! {
         }
         let xml = api.get(&format!("{path}/invoice.xml")).await.body;
         assert!(xml.contains(&number) && xml.contains("CrossIndustryInvoice"), "{xml}");
+    }
+
+    async fn an_invoice_that_was_sent_is_given_as_it_was_sent_or_not_at_all(db: TestDb) {
+        let folder = db.dir.path().join("documents");
+        let documents = DocumentStore::new(folder.to_str().expect("a path")).expect("a place");
+        let api = ApiWorld::with_settings(db, Settings { documents: Some(documents), ..Settings::default() }).await;
+        api.world.run("2026-06-15").await;
+        let id = billed_id(&api).await;
+        let sent = b"%PDF- as it was drawn then".to_vec();
+        let kept = KeptDocument {
+            tenant_id: "T".into(),
+            payment_id: id.clone(),
+            kind: DocumentKind::Pdf,
+            sha256: sha256_of(&sent),
+            bytes: sent.len() as i64,
+            place: "T/2026/sent.pdf".into(),
+            created_at: 0,
+        };
+        std::fs::create_dir_all(folder.join("T/2026")).expect("a folder");
+        std::fs::write(folder.join(&kept.place), &sent).expect("a file");
+        let record = api.world.db.store.with_tx(move |tx| Box::pin(async move { tx.insert_documents(&[kept]).await }));
+        record.await.expect("a record");
+        let path = format!("/v1/payments/{id}/invoice.pdf");
+        assert_eq!(api.get(&path).await.bytes, sent);
+        std::fs::write(folder.join("T/2026/sent.pdf"), "%PDF- changed").expect("a file");
+        api.get(&path).await.expect(500, "INTERNAL_ERROR");
     }
 
     async fn where_there_is_no_document_the_answer_says_why(db: TestDb) {
