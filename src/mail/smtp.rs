@@ -167,7 +167,7 @@ impl SmtpServer {
         let implicit = self.tls.clone().filter(|_| *security == Security::Tls);
         let greeted = within(limits.greeting, line::greet(tcp, implicit, &hello_name)).await;
         let mut smtp = greeted.map_err(|fault| not("the mail server did not answer as it should at", &fault))?;
-        steps.note(|| format!("greeted: {}", smtp.server_info()));
+        steps.note(|| format!("greeted by {}", smtp.server_info().name()));
         if *security == Security::StartTls {
             if !smtp.can_starttls() {
                 return Err(not(
