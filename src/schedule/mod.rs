@@ -21,18 +21,19 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{Days, NaiveTime};
+use chrono::{DateTime, Days, NaiveTime, Utc};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::clock::{Clock, micros};
+use crate::clock::{self, Clock, micros};
 use crate::deliver::{DeliverySettings, Route, deliver_until, send_words};
+use crate::mail::MailError;
 use crate::monitor::{Monitor, Part};
 use crate::run::Worker;
 use crate::store::Store;
 
 use notify::Notifier;
-use tick::{Bench, Engine};
+use tick::{Bench, Engine, Ticked};
 use wake::Ticking;
 
 /// How a daemon works.
@@ -129,23 +130,23 @@ async fn keep_ticking(
     let (mut failures, mut ready) = (0, false);
     while !*stop.borrow() {
         // Ready as soon as the ledger and the clock could be read; the first day's work may take long.
-        let result = match engine.clock_is_right().await {
+        let result = match engine.believed_time().await {
             Ok(_) => {
                 if !std::mem::replace(&mut ready, true) {
                     bench.notifier.ready();
                     tracing::info!("ready");
                 }
-                if settings.bills { engine.tick().await } else { Ok(false) }
+                if settings.bills { engine.tick().await } else { Ok(None) }
             }
             Err(error) => Err(error),
         };
         let pause = match result {
-            Ok(all_done) => {
-                if let (true, Some(url)) = (all_done, &settings.heartbeat_url) {
+            Ok(ticked) => {
+                if let (Some(Ticked { all_done: true, .. }), Some(url)) = (ticked, &settings.heartbeat_url) {
                     heartbeat::beat(url);
                 }
-                if let Some(address) = &settings.summary_to
-                    && let Err(error) = summarize(bench, address, delivery).await
+                if let (Some(ticked), Some(address)) = (ticked, &settings.summary_to)
+                    && let Err(error) = summarize(bench, ticked, address, delivery).await
                 {
                     tracing::warn!("the daily summary could not be sent: {error:#}");
                 }
@@ -175,22 +176,46 @@ async fn keep_ticking(
     }
 }
 
-/// Sends the operator the summary of the day, if it is due and no other daemon has.
-async fn summarize(bench: &Bench, address: &str, delivery: &watch::Receiver<DeliverySettings>) -> anyhow::Result<()> {
-    let now = bench.clock.now();
-    let today = now.date_naive().and_time(SUMMARY_AT).and_utc();
-    let due = micros(if today <= now { today } else { today - Days::new(1) });
-    let claim = bench.store.with_tx(move |tx| Box::pin(tx.claim_summary(due, micros(now))));
-    let Some(since) = claim.await? else { return Ok(()) };
-    let mut session = bench.store.read().await?;
-    let words = summary::summary(&mut session, since, now).await?;
-    session.end().await;
+/// Sends the operator the summary of the day, if it was due when the tick began and no other daemon has sent it; if it does not
+/// go out, the next tick tries again.
+async fn summarize(
+    bench: &Bench,
+    ticked: Ticked,
+    address: &str,
+    delivery: &watch::Receiver<DeliverySettings>,
+) -> anyhow::Result<()> {
+    let Ticked { begun, ended, .. } = ticked;
+    let (Some(day), Some(now)) = (clock::instant(begun), clock::instant(ended)) else { return Ok(()) };
+    let today = day.date_naive().and_time(SUMMARY_AT).and_utc();
+    let due = micros(if today <= day { today } else { today - Days::new(1) });
     let settings = delivery.borrow().clone();
     if matches!(settings.route, Route::Nowhere) {
         return Ok(());
     }
+    let claim = bench.store.with_tx(move |tx| Box::pin(tx.claim_summary(due, ended)));
+    let Some(since) = claim.await? else { return Ok(()) };
+    let sent = send_summary(bench, since, now, address, &settings).await;
+    // A mail that is refused stays refused, and one that may have arrived is not sent again each minute.
+    let is_over =
+        |error: &anyhow::Error| matches!(error.downcast_ref(), Some(MailError::Refused(_) | MailError::Unknown(_)));
+    if sent.as_ref().is_err_and(|error| !is_over(error)) {
+        bench.store.with_tx(move |tx| Box::pin(tx.release_summary(since, ended))).await?;
+    }
+    sent
+}
+
+async fn send_summary(
+    bench: &Bench,
+    since: i64,
+    now: DateTime<Utc>,
+    address: &str,
+    settings: &DeliverySettings,
+) -> anyhow::Result<()> {
+    let mut session = bench.store.read().await?;
+    let words = summary::summary(&mut session, since, now).await?;
+    session.end().await;
     let name = format!("summary-{}", now.format("%Y-%m-%d"));
-    let (_, sent) = send_words(&settings, address, &name, &words, now).await?;
+    let (_, sent) = send_words(settings, address, &name, &words, now).await?;
     Ok(sent?)
 }
 

@@ -66,6 +66,17 @@ pub(super) struct Pass {
     pub failed: bool,
 }
 
+/// A tick that went to its end: of what was due when it began, nothing is left to anybody.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticked {
+    /// In microseconds, as the next.
+    pub begun: i64,
+    /// When it looked for work for the last time.
+    pub ended: i64,
+    /// There was work, and no tenant failed.
+    pub all_done: bool,
+}
+
 /// How often to look whether what others hold has become free.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// A tenant that fails is tried after a minute, then after ever longer times up to this one.
@@ -78,25 +89,26 @@ impl Engine {
         Self { bench, settings, worker, accept_clock, started, good: None, alarm: None, failing, told }
     }
 
-    /// Works until nothing is due. Gives whether the work of the day was all done just now.
-    pub async fn tick(&mut self) -> anyhow::Result<bool> {
-        let mut worked = false;
-        while self.clock_is_right().await? {
+    /// Works until nothing is due; gives nothing if it broke off, told to stop or with a clock that cannot be believed.
+    pub async fn tick(&mut self) -> anyhow::Result<Option<Ticked>> {
+        let (mut begun, mut worked) = (None, false);
+        while let Some(now) = self.believed_time().await? {
+            let begun = *begun.get_or_insert(now);
             let pass = self.pass().await?;
             worked |= pass.worked;
             if self.is_stopped() {
-                return Ok(false);
+                break;
             }
             if !pass.held && !pass.worked {
                 self.retry_parked().await?;
                 self.see().await?;
-                return Ok(worked && !pass.failed);
+                return Ok(Some(Ticked { begun, ended: now, all_done: worked && !pass.failed }));
             }
             if pass.held && !pass.worked {
                 let _ = tokio::time::timeout(LOOK_AGAIN, self.bench.stop.wait_for(|stop| *stop)).await;
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn is_stopped(&self) -> bool {
@@ -108,8 +120,8 @@ impl Engine {
         self.bench.notifier.alive();
     }
 
-    /// Whether the clock can be believed; while it cannot, nothing is billed.
-    pub async fn clock_is_right(&mut self) -> anyhow::Result<bool> {
+    /// What time it is, in microseconds; nothing while the clock cannot be believed: then nothing is billed.
+    pub async fn believed_time(&mut self) -> anyhow::Result<Option<i64>> {
         self.alive();
         let Bench { store, clock, .. } = self.bench.clone();
         let mut session = store.read().await?;
@@ -131,7 +143,7 @@ impl Engine {
                 self.accept_clock = false;
             }
         }
-        Ok(right)
+        Ok(right.then_some(wall))
     }
 
     /// The same in between, by what needs no database.

@@ -64,6 +64,17 @@ impl Session {
         Ok(since)
     }
 
+    /// Gives a summary back that was claimed at `now` and could not be sent.
+    pub async fn release_summary(&mut self, since: i64, now: i64) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>("update daemon_state set summarized_at = $1 where summarized_at = $2")
+            .bind(since)
+            .bind(now)
+            .execute(conn)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
     /// Takes one open parked subject that was last tried before an instant, and notes that it is tried now: each is tried once
     /// a wake, however many daemons there are and whatever becomes of the try.
     pub async fn claim_parked(&mut self, tenant_id: &str, before: i64, now: i64) -> Result<Option<ParkedRow>> {

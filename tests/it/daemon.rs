@@ -32,6 +32,13 @@ async fn busy(db: TestDb) -> World {
     world
 }
 
+/// The texts of the daily mails to the operator.
+fn summaries(db: &TestDb) -> Vec<String> {
+    let files = std::fs::read_dir(db.dir.path().join("mail")).into_iter().flatten().filter_map(Result::ok);
+    let texts = files.filter(|file| file.file_name().to_string_lossy().starts_with("summary-"));
+    texts.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default()).collect()
+}
+
 const PAYMENTS: &str = "select count(*) from payments";
 const HELD: &str = "select count(*) from shares";
 
@@ -431,11 +438,7 @@ on_both! {
         let daemon = Daemon::start_with(&world.db, &time, &[], &env);
         let other = Daemon::start_with(&world.db, &time, &[], &env);
         world.db.completes("2026-01-15").await;
-        let mails = || {
-            let files = std::fs::read_dir(world.db.dir.path().join("mail")).into_iter().flatten().filter_map(Result::ok);
-            let texts = files.filter(|file| file.file_name().to_string_lossy().starts_with("summary-"));
-            texts.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default()).collect::<Vec<_>>()
-        };
+        let mails = || summaries(&world.db);
         for (now, count, subject) in [
             ("2026-01-15T08:00:00Z", 1, "billday: 125 billed"),
             ("2026-01-16T08:00:00Z", 2, "billday: nothing was due"),
@@ -446,6 +449,29 @@ on_both! {
         }
         daemon.stop().await;
         other.stop().await;
+    }
+
+    async fn a_summary_that_did_not_go_out_is_sent_at_the_next_tick_whatever_the_clock_showed_in_between(db: TestDb) {
+        let world = busy(db).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T07:00:00Z 0");
+        let env = [("BILLDAY_MAIL__TRANSPORT", "folder"), ("BILLDAY_DAEMON__SUMMARY_TO", "ops@example.com")];
+        let daemon = Daemon::start_with(&world.db, &time, &[], &env);
+        world.db.completes("2026-01-15").await;
+        let sent = "select count(*) from outbox where state = 'pending'";
+        eventually("the invoices are sent", async || world.db.number(sent).await == 0).await;
+        // Its first day is over, and its folder cannot be written.
+        let (folder, aside) = (world.db.dir.path().join("mail"), world.db.dir.path().join("aside"));
+        std::fs::rename(&folder, &aside).expect("a renamed folder");
+        std::fs::write(&folder, "in the way").expect("a file");
+        time.set("2036-01-15T08:00:00Z 3600000000");
+        daemon.says("nothing is billed").await;
+        time.set("2026-01-15T08:00:00Z 3600000000");
+        daemon.says("the daily summary could not be sent").await;
+        std::fs::remove_file(&folder).expect("no file");
+        std::fs::rename(&aside, &folder).expect("a renamed folder");
+        assert_eq!(summaries(&world.db).len(), 0);
+        time.set("2026-01-15T08:01:00Z 3660000000");
+        eventually("the summary", async || summaries(&world.db).iter().any(|mail| mail.contains("125 billed"))).await;
     }
 
     async fn no_log_line_holds_personal_data_or_a_secret_at_any_level(db: TestDb) {
