@@ -14,7 +14,8 @@ use crate::domain::{EInvoice, TaxTreatment, Tenant};
 use crate::input::value::{Object, Value as Sent};
 use crate::input::{ADDRESS_PARTS, Problem, Reader, TEXT_MAX};
 use crate::render::payment::amount_sum;
-use crate::store::customers::{CustomerRecord, CustomerRental};
+use crate::store::customers::CustomerRecord;
+use crate::store::groups::{Alike, rental_ids};
 use crate::store::import::{CustomerContent, ImportCall, Incoming};
 use crate::store::{Session, StoreError};
 
@@ -86,19 +87,13 @@ pub struct BillingView {
 }
 
 impl CustomerView {
-    fn new(
-        tenant: &Tenant,
-        today: NaiveDate,
-        record: CustomerRecord,
-        rentals: &[CustomerRental],
-        orders: Vec<String>,
-    ) -> Self {
+    fn new(tenant: &Tenant, today: NaiveDate, record: CustomerRecord, rentals: &[Alike], orders: Vec<String>) -> Self {
         let CustomerRecord { customer_id, created_by, created_at, updated_at, content } = record;
         let running = rentals
             .iter()
-            .filter_map(|(_, rental)| rental.as_ref().ok())
-            .filter(|rental| rental.currency == tenant.currency && rental.is_running_on(today, tenant.contract_end));
-        let revenue: i128 = running.map(|rental| i128::from(rental.monthly_amount)).sum();
+            .filter_map(|alike| Some((alike.terms.as_ref().ok()?, alike.rental_ids.len())))
+            .filter(|(terms, _)| terms.currency == tenant.currency && terms.is_running_on(today, tenant.contract_end));
+        let revenue: i128 = running.map(|(terms, count)| i128::from(terms.monthly_amount) * count as i128).sum();
         let but = |text: String, default: &str| Some(text).filter(|text| text != default);
         let billing = BillingView {
             vat_id: content.vat_id,
@@ -127,7 +122,7 @@ impl CustomerView {
             total_monthly_revenue: amount_sum(tenant.currency, revenue),
             status: content.status.unwrap_or_default(),
             order_ids: orders,
-            rental_ids: rentals.iter().map(|(rental_id, _)| rental_id.clone()).collect(),
+            rental_ids: rental_ids(rentals),
             last_billing_address: content.billing_address.as_deref().map(address_shown),
             last_shipping_address: content.shipping_address.as_deref().map(address_shown),
             created_at: shown(created_at),
@@ -165,7 +160,7 @@ pub async fn view(
     let tenant = tenant(session, by).await?;
     let today = local_date(by.now, tenant.time_zone);
     let ids: Vec<String> = records.iter().map(|record| record.customer_id.clone()).collect();
-    let rentals: HashMap<String, Vec<CustomerRental>> = session.rentals_by_customer(&by.tenant_id, &ids).await?;
+    let rentals: HashMap<String, Vec<Alike>> = session.rentals_by_customer(&by.tenant_id, &ids).await?;
     let mut orders = session.orders_by_customer(&by.tenant_id, &ids).await?;
     Ok(records
         .into_iter()

@@ -12,7 +12,7 @@ use crate::domain::group::{GroupStatus, sum_of};
 use crate::input::value::Object;
 use crate::input::{NAME_MAX, Problem, Reader};
 use crate::render::payment::amount_sum;
-use crate::store::groups::{GroupRecord, Member, Moves};
+use crate::store::groups::{Alike, GroupRecord, Member, Moves, rental_ids};
 use crate::store::{Session, StoreError};
 
 use super::{By, NotMade, Refusal, RefusalKind, shown, tenant};
@@ -47,11 +47,12 @@ pub struct GroupView {
 }
 
 impl GroupView {
-    fn new(tenant: &Tenant, record: GroupRecord, members: &[Member], today: NaiveDate) -> Self {
-        let sum = sum_of(members.iter().filter_map(|member| member.rental.as_ref().ok()), tenant, today);
+    fn new(tenant: &Tenant, record: GroupRecord, members: &[Alike], today: NaiveDate) -> Self {
+        let terms = members.iter().filter_map(|alike| Some((alike.terms.as_ref().ok()?, alike.rental_ids.len())));
+        let sum = sum_of(terms, tenant, today);
         Self {
             tenant_id: tenant.tenant_id.clone(),
-            rental_ids: members.iter().map(|member| member.rental_id.clone()).collect(),
+            rental_ids: rental_ids(members),
             total_monthly_amount: amount_sum(sum.currency, sum.monthly),
             active_rental_count: sum.active,
             currency: sum.currency.code(),
@@ -241,7 +242,7 @@ pub async fn update(
         Some(named) => {
             let ids = [before.billing_group_id.clone()];
             let present = session.members_by_group(&by.tenant_id, &ids).await?.into_values().flatten();
-            let present: Vec<String> = present.map(|member| member.rental_id).collect();
+            let present: Vec<String> = present.flat_map(|alike| alike.rental_ids).collect();
             Membership::read(session, by, named, &present).await?.of(&before)
         }
         None => Membership::default(),
@@ -341,9 +342,8 @@ impl Membership {
         let today = local_date(by.now, tenant.time_zone);
         let ids: BTreeSet<String> = named.iter().map(|(_, id)| id).chain(present).cloned().collect();
         let rentals = session.lock_rentals(&by.tenant_id, &ids.into_iter().collect::<Vec<_>>()).await?;
-        let runs = |member: &Member| {
-            member.rental.as_ref().is_ok_and(|rental| rental.is_running_on(today, tenant.contract_end))
-        };
+        let runs =
+            |member: &Member| member.terms.as_ref().is_ok_and(|terms| terms.is_running_on(today, tenant.contract_end));
         Ok(Self {
             named: named.clone(),
             ended: rentals.iter().filter(|member| !runs(member)).map(|member| member.rental_id.clone()).collect(),

@@ -8,8 +8,8 @@ use serde_json::{Number, Value, json};
 
 use crate::domain::calendar::local_date;
 use crate::domain::money::NumberError;
-use crate::domain::rental::RentalStatus;
-use crate::domain::{Currency, Rental, Tenant};
+use crate::domain::rental::{RentalStatus, RentalTerms};
+use crate::domain::{Currency, Tenant};
 use crate::input::value::Object;
 use crate::input::{ID_MAX, Problem, Reader, TEXT_MAX, amount_problem, value};
 use crate::render::payment::amount;
@@ -513,20 +513,15 @@ async fn check_join(
 }
 
 fn is_running(content: &RentalContent, tenant: &Tenant, today: NaiveDate) -> bool {
-    let rental = Rental {
-        rental_id: String::new(),
-        customer_id: content.customer_id.clone(),
+    let terms = RentalTerms {
         monthly_amount: content.monthly_amount,
         currency: Currency::from_code(&content.currency).unwrap_or(tenant.currency),
         status: content.status.as_deref().and_then(RentalStatus::parse).unwrap_or(RentalStatus::Active),
         start_date: content.start_date,
         end_date: content.end_date,
         contract_length: content.contract_length.and_then(|months| u32::try_from(months).ok()),
-        ended_on: content.ended_on,
-        product_name: String::new(),
-        serial_number: None,
     };
-    rental.is_running_on(today, tenant.contract_end)
+    terms.is_running_on(today, tenant.contract_end)
 }
 
 /// Writes a rental as an import would, in the group that it is in.

@@ -2,7 +2,8 @@
 
 use chrono::NaiveDate;
 
-use super::{Currency, Rental, Tenant};
+use super::rental::RentalTerms;
+use super::{Currency, Tenant};
 
 /// Whether a group bills its members, or leaves each to its own day (rule 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,19 +24,24 @@ pub struct GroupSum {
     pub active: usize,
 }
 
-/// Adds up the members that are active and have not ended on `today`; one that has yet to start counts.
+/// Adds up the members that are active and have not ended on `today`; one that has yet to start counts. Each item is how many of
+/// them have the same terms.
 ///
-/// An import can leave a group with several currencies. Then the first member's counts, and only amounts in it: a currency is
+/// An import can leave a group with several currencies. Then the first item's counts, and only amounts in it: a currency is
 /// never added to another.
-pub fn sum_of<'a>(members: impl Iterator<Item = &'a Rental>, tenant: &Tenant, today: NaiveDate) -> GroupSum {
+pub fn sum_of<'a>(
+    members: impl Iterator<Item = (&'a RentalTerms, usize)>,
+    tenant: &Tenant,
+    today: NaiveDate,
+) -> GroupSum {
     let mut currency = None;
     let (mut monthly, mut active) = (0, 0);
-    for rental in members {
-        let first = *currency.get_or_insert(rental.currency);
-        if rental.is_running_on(today, tenant.contract_end) {
-            active += 1;
-            if rental.currency == first {
-                monthly += i128::from(rental.monthly_amount);
+    for (terms, count) in members {
+        let first = *currency.get_or_insert(terms.currency);
+        if terms.is_running_on(today, tenant.contract_end) {
+            active += count;
+            if terms.currency == first {
+                monthly += i128::from(terms.monthly_amount) * count as i128;
             }
         }
     }

@@ -59,13 +59,7 @@ pub enum Term {
 impl Rental {
     /// When it ends, by rule 3; the end is the first day that is not charged.
     pub fn term(&self, contract_end: ContractEnd) -> Term {
-        let by_contract = match contract_end {
-            ContractEnd::End => {
-                let contract = self.contract_length.map(|months| add_months(self.start_date, months));
-                [self.end_date, contract].into_iter().flatten().min()
-            }
-            ContractEnd::RenewMonthly => None,
-        };
+        let by_contract = end_by_contract(self.start_date, self.end_date, self.contract_length, contract_end);
         let by_status = match self.status {
             RentalStatus::Active => None,
             _ => match self.ended_on.or(self.end_date) {
@@ -86,22 +80,50 @@ impl Rental {
             }
     }
 
-    /// Whether it is active and has not ended by `date`; it may have yet to start.
-    pub fn is_running_on(&self, date: NaiveDate, contract_end: ContractEnd) -> bool {
-        self.status == RentalStatus::Active
-            && match self.term(contract_end) {
-                Term::Never => false,
-                Term::Until(end) => date < end,
-                Term::OpenEnded => true,
-            }
-    }
-
     /// How many charges its contract allows in all (rule 9); `None` where nothing limits them.
     pub fn charges_max(&self, contract_end: ContractEnd) -> Option<u32> {
         match contract_end {
             ContractEnd::End => self.contract_length,
             ContractEnd::RenewMonthly => None,
         }
+    }
+}
+
+fn end_by_contract(
+    start_date: NaiveDate,
+    end_date: Option<NaiveDate>,
+    contract_length: Option<u32>,
+    contract_end: ContractEnd,
+) -> Option<NaiveDate> {
+    match contract_end {
+        ContractEnd::End => {
+            let contract = contract_length.map(|months| add_months(start_date, months));
+            [end_date, contract].into_iter().flatten().min()
+        }
+        ContractEnd::RenewMonthly => None,
+    }
+}
+
+/// What of a rental says what it comes to a month now, for the sums that customers and groups show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RentalTerms {
+    /// Minor units; net or gross as the tenant's prices are.
+    pub monthly_amount: i64,
+    pub currency: Currency,
+    pub status: RentalStatus,
+    pub start_date: NaiveDate,
+    /// The first day that is no longer rented.
+    pub end_date: Option<NaiveDate>,
+    /// Months, 1 to 120.
+    pub contract_length: Option<u32>,
+}
+
+impl RentalTerms {
+    /// Whether it is active and has not ended by `date`; it may have yet to start.
+    pub fn is_running_on(&self, date: NaiveDate, contract_end: ContractEnd) -> bool {
+        self.status == RentalStatus::Active
+            && end_by_contract(self.start_date, self.end_date, self.contract_length, contract_end)
+                .is_none_or(|end| date < end)
     }
 }
 

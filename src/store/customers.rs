@@ -4,13 +4,11 @@ use std::collections::HashMap;
 
 use sqlx::FromRow;
 
-use crate::domain::Rental;
-use crate::domain::plan::BadRecord;
-
 use super::dialect::Dialect as _;
+use super::groups::{Alike, by_owner};
 use super::import::CustomerContent;
 use super::page::Page;
-use super::row::RentalRow;
+use super::row::AlikeRow;
 use super::{Result, Session, dialect, on};
 
 /// A customer as it is stored.
@@ -43,9 +41,6 @@ pub struct CustomerName {
     pub last_name: Option<String>,
     pub email: Option<String>,
 }
-
-/// A rental of a customer, by its id.
-pub type CustomerRental = (String, Result<Rental, BadRecord>);
 
 const COLUMNS: &str = "
     select customer_id, created_by, created_at, updated_at, customer_type, status, company, first_name, last_name, email,
@@ -128,20 +123,20 @@ impl Session {
         Ok(rows.into_iter().map(|row| (row.customer_id.clone(), row)).collect())
     }
 
-    /// All rentals of customers, ended ones too, by customer and ordered by id.
+    /// All rentals of customers, ended ones too, by customer.
     pub async fn rentals_by_customer(
         &mut self,
         tenant_id: &str,
         customer_ids: &[String],
-    ) -> Result<HashMap<String, Vec<CustomerRental>>> {
-        let rows: Vec<RentalRow> = on!(self, |conn| {
+    ) -> Result<HashMap<String, Vec<Alike>>> {
+        let rows: Vec<AlikeRow> = on!(self, |conn| {
             Db::fetch_packed(
-                dialect::packed_with_keys::<Db, RentalRow>(
-                    "select rental_id, customer_id, billing_group_id, monthly_amount, currency, status, start_date,
-                            end_date, contract_length, ended_on, closed_through, product_name, serial_number, sort_key
+                dialect::packed_with_keys::<Db, AlikeRow>(
+                    "select customer_id as owner, monthly_amount, currency, status, start_date, end_date,
+                            contract_length, $rental_ids as rental_ids
                      from rentals
                      where tenant_id = $2 and customer_id in $keys
-                     order by customer_id, rental_id",
+                     group by customer_id, monthly_amount, currency, status, start_date, end_date, contract_length",
                     customer_ids,
                 )
                 .bind(tenant_id),
@@ -149,12 +144,7 @@ impl Session {
             )
             .await?
         });
-        let mut rentals: HashMap<String, Vec<CustomerRental>> = HashMap::new();
-        for row in rows {
-            let (customer_id, rental_id) = (row.customer_id.clone(), row.rental_id.clone());
-            rentals.entry(customer_id).or_default().push((rental_id, row.try_into()));
-        }
-        Ok(rentals)
+        Ok(by_owner(rows))
     }
 
     /// The orders that the rentals of customers came from, by customer and ordered by id.

@@ -20,6 +20,11 @@ pub(crate) trait Dialect: Database {
     /// Differs: PostgreSQL takes a list of keys as one array; SQLite has no arrays and takes them as one JSON text.
     const KEYS: &'static str;
 
+    /// The rental ids of a group of rows, in no order.
+    ///
+    /// Differs as the lists of keys do.
+    const RENTAL_IDS: &'static str;
+
     /// Ends a `select` whose rows nobody else may change before this transaction ends.
     ///
     /// Differs: SQLite has one writer, and so no such words.
@@ -121,6 +126,7 @@ pub(crate) mod from_json {
 impl Dialect for Sqlite {
     const HAS_TABLE: &'static str = "select exists(select 1 from sqlite_schema where type = 'table' and name = $1)";
     const KEYS: &'static str = "(select value from json_each($1))";
+    const RENTAL_IDS: &'static str = "json_group_array(rental_id)";
     const FOR_UPDATE: &'static str = "";
     const CLAIM_MAILS: &'static str = "update outbox set state = 'sending', fence = fence + 1, lease_until = $2
          where (tenant_id, payment_id, kind, position) in (
@@ -163,6 +169,7 @@ impl Dialect for Sqlite {
 impl Dialect for Postgres {
     const HAS_TABLE: &'static str = "select to_regclass($1) is not null";
     const KEYS: &'static str = "(select unnest($1::text[]))";
+    const RENTAL_IDS: &'static str = "array_agg(rental_id)";
     const FOR_UPDATE: &'static str = "for update";
     const CLAIM_MAILS: &'static str = "with due as materialized (
              select tenant_id, payment_id, kind, position from outbox
@@ -212,7 +219,7 @@ where
     sqlx::query::<DB>(AssertSqlSafe(DB::packed(sql, &T::packed())))
 }
 
-/// As [`packed`], with the list of keys of [`with_keys`]; `$lock` at its end locks the rows.
+/// As [`packed`], with the list of keys of [`with_keys`]; `$lock` at its end locks the rows, `$rental_ids` gathers their ids.
 pub(crate) fn packed_with_keys<'q, DB: Dialect, T: Packed>(
     sql: &'static str,
     keys: &[String],
@@ -221,6 +228,7 @@ where
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
     let sql = DB::packed(sql, &T::packed()).replace("$keys", DB::KEYS).replace("$lock", DB::FOR_UPDATE);
+    let sql = sql.replace("$rental_ids", DB::RENTAL_IDS);
     sqlx::query::<DB>(AssertSqlSafe(sql)).bind(DB::keys(keys))
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::domain::Rental;
 use crate::domain::group::GroupStatus;
 use crate::domain::plan::BadRecord;
+use crate::domain::rental::RentalTerms;
 
 use super::dialect::Dialect as _;
 use super::page::Page;
-use super::row::RentalRow;
+use super::row::{AlikeRow, MemberRow};
 use super::{Result, Session, dialect, on};
 
 const FIND_GROUP: &str = "
@@ -34,7 +34,7 @@ pub struct GroupRecord {
     pub updated_at: i64,
 }
 
-/// A rental as groups see it.
+/// A rental that goes into a group or comes out of it.
 #[derive(Debug, Clone)]
 pub struct Member {
     pub rental_id: String,
@@ -43,7 +43,36 @@ pub struct Member {
     pub billing_group_id: Option<String>,
     /// As the database has it, also where nobody knows such a currency.
     pub currency: String,
-    pub rental: Result<Rental, BadRecord>,
+    pub terms: Result<RentalTerms, BadRecord>,
+}
+
+/// Rentals of one owner that have the same terms.
+#[derive(Debug, Clone)]
+pub struct Alike {
+    /// Ordered, at least one.
+    pub rental_ids: Vec<String>,
+    /// As the database has it, also where nobody knows such a currency.
+    pub currency: String,
+    pub terms: Result<RentalTerms, BadRecord>,
+}
+
+/// Rentals by the customer or group that owns them; what has the first of the ids comes first.
+pub(super) fn by_owner(rows: Vec<AlikeRow>) -> HashMap<String, Vec<Alike>> {
+    let mut owners: HashMap<String, Vec<Alike>> = HashMap::new();
+    for mut row in rows {
+        owners.entry(std::mem::take(&mut row.owner)).or_default().push(row.into());
+    }
+    for alike in owners.values_mut() {
+        alike.sort_unstable_by(|a, b| a.rental_ids.first().cmp(&b.rental_ids.first()));
+    }
+    owners
+}
+
+/// The ids of an owner's rentals, ordered.
+pub fn rental_ids(alike: &[Alike]) -> Vec<String> {
+    let mut ids: Vec<String> = alike.iter().flat_map(|alike| &alike.rental_ids).cloned().collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// Which groups a page shows; an absent filter takes all.
@@ -105,43 +134,37 @@ impl Session {
         }))
     }
 
-    /// The rentals in groups, ended ones too, by group and ordered by id.
+    /// The rentals in groups, ended ones too, by group.
     pub async fn members_by_group(
         &mut self,
         tenant_id: &str,
         group_ids: &[String],
-    ) -> Result<HashMap<String, Vec<Member>>> {
-        let rows: Vec<RentalRow> = on!(self, |conn| {
+    ) -> Result<HashMap<String, Vec<Alike>>> {
+        let rows: Vec<AlikeRow> = on!(self, |conn| {
             Db::fetch_packed(
-            dialect::packed_with_keys::<Db, RentalRow>(
-                "select rental_id, customer_id, billing_group_id, monthly_amount, currency, status, start_date, end_date,
-                        contract_length, ended_on, closed_through, product_name, serial_number, sort_key
-                 from rentals
-                 where tenant_id = $2 and billing_group_id in $keys
-                 order by billing_group_id, rental_id",
-                group_ids
+                dialect::packed_with_keys::<Db, AlikeRow>(
+                    "select billing_group_id as owner, monthly_amount, currency, status, start_date, end_date,
+                            contract_length, $rental_ids as rental_ids
+                     from rentals
+                     where tenant_id = $2 and billing_group_id in $keys
+                     group by billing_group_id, monthly_amount, currency, status, start_date, end_date, contract_length",
+                    group_ids,
+                )
+                .bind(tenant_id),
+                conn,
             )
-            .bind(tenant_id),
-            conn
-        )
-        .await?
+            .await?
         });
-        let mut members: HashMap<String, Vec<Member>> = HashMap::new();
-        for row in rows {
-            if let Some(group_id) = row.billing_group_id.clone() {
-                members.entry(group_id).or_default().push(row.into());
-            }
-        }
-        Ok(members)
+        Ok(by_owner(rows))
     }
 
     /// Rentals by id, held until this transaction ends; those that do not exist are left out.
     pub async fn lock_rentals(&mut self, tenant_id: &str, rental_ids: &[String]) -> Result<Vec<Member>> {
-        let rows: Vec<RentalRow> = on!(self, |conn| {
+        let rows: Vec<MemberRow> = on!(self, |conn| {
             Db::fetch_packed(
-            dialect::packed_with_keys::<Db, RentalRow>(
+            dialect::packed_with_keys::<Db, MemberRow>(
                 "select rental_id, customer_id, billing_group_id, monthly_amount, currency, status, start_date, end_date,
-                        contract_length, ended_on, closed_through, product_name, serial_number, sort_key
+                        contract_length
                  from rentals
                  where tenant_id = $2 and rental_id in $keys
                  order by rental_id
@@ -368,17 +391,5 @@ impl GroupRecord {
     /// The group by which its members are billed: itself, while it is active (rule 4).
     fn billed_id(&self) -> Option<&str> {
         (self.status == GroupStatus::Active.as_str()).then_some(&self.billing_group_id)
-    }
-}
-
-impl From<RentalRow> for Member {
-    fn from(row: RentalRow) -> Self {
-        Self {
-            rental_id: row.rental_id.clone(),
-            customer_id: row.customer_id.clone(),
-            billing_group_id: row.billing_group_id.clone(),
-            currency: row.currency.clone(),
-            rental: row.try_into(),
-        }
     }
 }

@@ -376,6 +376,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
         include_str!("../../migrations/sqlite/0007_serve_payments_customers_rentals.sql"),
     ),
     (8, "keep_documents", include_str!("../../migrations/sqlite/0008_keep_documents.sql")),
+    (9, "cover_members", include_str!("../../migrations/sqlite/0009_cover_members.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
@@ -390,6 +391,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
         include_str!("../../migrations/postgres/0007_serve_payments_customers_rentals.sql"),
     ),
     (8, "keep_documents", include_str!("../../migrations/postgres/0008_keep_documents.sql")),
+    (9, "cover_members", include_str!("../../migrations/postgres/0009_cover_members.sql")),
 ];
 
 /// The schema that this program works with: the number of its last migration.

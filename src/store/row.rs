@@ -10,12 +10,13 @@ use crate::domain::e_invoice::missing_of_buyer;
 use crate::domain::invoice::NumberFormat;
 use crate::domain::message::RecipientLists;
 use crate::domain::plan::BadRecord;
-use crate::domain::rental::RentalStatus;
+use crate::domain::rental::{RentalStatus, RentalTerms};
 use crate::domain::tax::TaxRule;
 use crate::domain::tenant::{BillingCycle, ContractEnd};
 use crate::domain::{BillingDay, Currency, Rental, TaxMode, TaxTreatment, Tenant};
 
-use super::dialect::{from_json, packed_row};
+use super::dialect::{Packed, from_json, packed_row};
+use super::groups::{Alike, Member};
 use super::party;
 
 #[derive(Debug, sqlx::FromRow)]
@@ -78,6 +79,45 @@ packed_row! {
     }
 }
 
+packed_row! {
+    /// What is read of a rental that goes into a group or comes out of it.
+    pub(crate) struct MemberRow {
+        pub rental_id: String,
+        pub customer_id: String,
+        pub billing_group_id: Option<String>,
+        pub monthly_amount: i64,
+        pub currency: String,
+        pub status: String,
+        #[serde(deserialize_with = "from_json::date")]
+        pub start_date: NaiveDate,
+        #[serde(deserialize_with = "from_json::date_or_null")]
+        pub end_date: Option<NaiveDate>,
+        pub contract_length: Option<i64>,
+    }
+}
+
+/// What is read of rentals to show what the customer or group that owns them comes to.
+#[derive(sqlx::FromRow, serde::Deserialize)]
+pub(crate) struct AlikeRow {
+    pub owner: String,
+    pub monthly_amount: i64,
+    pub currency: String,
+    pub status: String,
+    #[serde(deserialize_with = "from_json::date")]
+    pub start_date: NaiveDate,
+    #[serde(deserialize_with = "from_json::date_or_null")]
+    pub end_date: Option<NaiveDate>,
+    pub contract_length: Option<i64>,
+    pub rental_ids: Vec<String>,
+}
+
+impl Packed for AlikeRow {
+    fn packed() -> String {
+        "json_array(owner, monthly_amount, currency, status, start_date, end_date, contract_length, json(rental_ids))"
+            .into()
+    }
+}
+
 /// Names a field whose value the domain does not take.
 struct Field<'a> {
     kind: &'static str,
@@ -91,6 +131,22 @@ impl Field<'_> {
 
     fn count(&self, field: &str, value: i64) -> Result<u32, BadRecord> {
         u32::try_from(value).map_err(|_| self.bad(field, value))
+    }
+
+    fn monthly_amount(&self, value: i64) -> Result<i64, BadRecord> {
+        if value < 0 { Err(self.bad("monthlyAmount", value)) } else { Ok(value) }
+    }
+
+    fn currency(&self, code: &str) -> Result<Currency, BadRecord> {
+        Currency::from_code(code).ok_or_else(|| self.bad("currency", code))
+    }
+
+    fn rental_status(&self, word: &str) -> Result<RentalStatus, BadRecord> {
+        RentalStatus::parse(word).ok_or_else(|| self.bad("status", word))
+    }
+
+    fn contract_length(&self, months: Option<i64>) -> Result<Option<u32>, BadRecord> {
+        months.map(|months| self.count("contractLength", months)).transpose()
     }
 }
 
@@ -106,7 +162,7 @@ impl TryFrom<TenantRow> for Tenant {
             }
         };
         Ok(Self {
-            currency: Currency::from_code(&row.currency).ok_or_else(|| field.bad("currency", &row.currency))?,
+            currency: field.currency(&row.currency)?,
             time_zone: row.time_zone.parse().map_err(|_| field.bad("timeZone", &row.time_zone))?,
             billing_cycle,
             contract_end: ContractEnd::parse(&row.contract_end)
@@ -179,16 +235,13 @@ impl TryFrom<RentalRow> for Rental {
 
     fn try_from(row: RentalRow) -> Result<Self, BadRecord> {
         let field = Field { kind: "rental", id: &row.rental_id };
-        if row.monthly_amount < 0 {
-            return Err(field.bad("monthlyAmount", row.monthly_amount));
-        }
         Ok(Self {
-            currency: Currency::from_code(&row.currency).ok_or_else(|| field.bad("currency", &row.currency))?,
-            status: RentalStatus::parse(&row.status).ok_or_else(|| field.bad("status", &row.status))?,
-            contract_length: row.contract_length.map(|months| field.count("contractLength", months)).transpose()?,
+            currency: field.currency(&row.currency)?,
+            status: field.rental_status(&row.status)?,
+            contract_length: field.contract_length(row.contract_length)?,
+            monthly_amount: field.monthly_amount(row.monthly_amount)?,
             rental_id: row.rental_id,
             customer_id: row.customer_id,
-            monthly_amount: row.monthly_amount,
             start_date: row.start_date,
             end_date: row.end_date,
             ended_on: row.ended_on,
@@ -196,4 +249,43 @@ impl TryFrom<RentalRow> for Rental {
             serial_number: row.serial_number,
         })
     }
+}
+
+impl From<MemberRow> for Member {
+    fn from(row: MemberRow) -> Self {
+        let MemberRow { rental_id, customer_id, billing_group_id, monthly_amount, currency, status, .. } = row;
+        let dates = (row.start_date, row.end_date, row.contract_length);
+        let terms = terms(&rental_id, monthly_amount, &currency, &status, dates);
+        Self { rental_id, customer_id, billing_group_id, currency, terms }
+    }
+}
+
+impl From<AlikeRow> for Alike {
+    fn from(row: AlikeRow) -> Self {
+        let AlikeRow { mut rental_ids, monthly_amount, currency, status, .. } = row;
+        rental_ids.sort_unstable();
+        let dates = (row.start_date, row.end_date, row.contract_length);
+        let first = rental_ids.first().map_or("", String::as_str);
+        let terms = terms(first, monthly_amount, &currency, &status, dates);
+        Self { rental_ids, currency, terms }
+    }
+}
+
+/// The last are its start, its end and the months of its contract.
+fn terms(
+    rental_id: &str,
+    monthly_amount: i64,
+    currency: &str,
+    status: &str,
+    (start_date, end_date, contract_length): (NaiveDate, Option<NaiveDate>, Option<i64>),
+) -> Result<RentalTerms, BadRecord> {
+    let field = Field { kind: "rental", id: rental_id };
+    Ok(RentalTerms {
+        monthly_amount: field.monthly_amount(monthly_amount)?,
+        currency: field.currency(currency)?,
+        status: field.rental_status(status)?,
+        start_date,
+        end_date,
+        contract_length: field.contract_length(contract_length)?,
+    })
 }
