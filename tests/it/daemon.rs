@@ -568,6 +568,10 @@ on_both! {
             ];
             let daemon = Daemon::start_with(&world.db, &time, &[], &env);
             daemon.says("the heartbeat failed").await;
+            if format == "text" {
+                assert_eq!(daemon.page("/canary?mail=buyer@canary.example").await.0, 404);
+                daemon.says("status=404").await;
+            }
             let sent = "select count(*) from outbox where state = 'pending'";
             eventually("mails are sent", async || world.db.number(sent).await == 0).await;
             daemon.stop().await;
