@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::api::{self, Api};
 use crate::config::Config;
@@ -41,17 +42,20 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
     let mut signals = Signals::new()?;
     let listener = listen(app, args.listen).await?;
     let mut reload = Reload { config: app.config.clone(), delivery: delivery_sender };
-    let opening = open(app, &notifier);
-    tokio::pin!(opening);
-    let store = loop {
-        tokio::select! {
-            store = &mut opening => break store?,
-            told = signals.next() => match told {
-                Told::Stop => {
-                    notifier.stopping();
-                    return Ok(Exit::Done);
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let store = {
+        let opening = open_and_answer(app, &notifier, &listener);
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                store = &mut opening => break store?,
+                told = signals.next() => match told {
+                    Told::Stop => {
+                        notifier.stopping();
+                        return Ok(Exit::Done);
+                    }
+                    Told::Reload => reload.again(app, &notifier),
                 }
-                Told::Reload => reload.again(app, &notifier),
             }
         }
     };
@@ -110,18 +114,33 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
+/// How long a try to open the database may take: an upgrade brings a large one to a new schema.
+const OPENED_WITHIN: Duration = Duration::from_secs(1800);
+
 /// How long requests may take to end when the daemon stops.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Opens the database; whoever asks meanwhile hears that the process lives.
+async fn open_and_answer(app: &App, notifier: &Notifier, listener: &TcpListener) -> anyhow::Result<Store> {
+    let (opened, is_open) = oneshot::channel::<()>();
+    let answering = api::serve_before(listener, async { _ = is_open.await });
+    let opening = async {
+        let store = open(app, notifier).await;
+        drop(opened);
+        store
+    };
+    tokio::join!(opening, answering).0
+}
 
 /// Opens the database, and waits for one that is away.
 async fn open(app: &App, notifier: &Notifier) -> anyhow::Result<Store> {
     let mut pause = Duration::from_millis(500);
     loop {
+        notifier.needs(OPENED_WITHIN);
         match app.store().await {
             Err(error) if is_away(&error) => {
                 tracing::warn!(error = format!("{error:#}"), "the database is away; it is tried again in {pause:?}");
                 notifier.status("waiting for the database");
-                notifier.needs(pause + Duration::from_secs(60));
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(8));
             }

@@ -18,7 +18,9 @@ use crate::domain::report::Tally;
 use crate::domain::timekeeping::{ClockAlarm, Reading, check};
 use crate::monitor::{Monitor, Part};
 use crate::render::report::ReportFormat;
-use crate::run::{DateWork, Dates, Progress, RunSettings, Runner, Schedule, Stopped, TenantWork, Unwatched, Worker};
+use crate::run::{
+    DateWork, Dates, Progress, RunSettings, Runner, Schedule, Stopped, TenantWork, Unwatched, Worker, read_clock,
+};
 use crate::store::parked::ParkedRow;
 use crate::store::runs::RunKind;
 use crate::store::shares::{Claimed, Share};
@@ -124,14 +126,12 @@ impl Engine {
     pub async fn believed_time(&mut self) -> anyhow::Result<Option<i64>> {
         self.alive();
         let Bench { store, clock, .. } = self.bench.clone();
-        let mut session = store.read().await?;
-        let last_seen = session.last_seen().await?;
-        session.end().await;
-        let database = if clock.is_machine() { store.database_time().await? } else { None };
-        let wall = micros(clock.now());
-        // A person said so: whatever was noted before does not count.
-        let last_seen = last_seen.filter(|_| !self.accept_clock);
-        let reading = Reading { wall, steady: clock.steady(), database, last_seen };
+        let mut reading = read_clock(&store, &*clock).await?;
+        if self.accept_clock {
+            // A person said so: whatever was noted before does not count.
+            reading.last_seen = None;
+        }
+        let Reading { wall, database, .. } = reading;
         let first = self.good.is_none();
         let right = self.judge(reading);
         if right {

@@ -408,6 +408,11 @@ fn migrator(migrations: Migrations) -> Migrator {
 }
 
 fn migration_error(error: sqlx::migrate::MigrateError) -> anyhow::Error {
+    if let sqlx::migrate::MigrateError::VersionMissing(version) = error {
+        return anyhow!(
+            "the database has schema {version} and this program works with {SCHEMA_VERSION}: it needs a newer billday"
+        );
+    }
     anyhow::Error::new(error).context("cannot bring the database's schema up to date")
 }
 

@@ -21,6 +21,7 @@ mod preview;
 mod properties;
 mod rules;
 mod smtp;
+mod starting;
 mod store;
 mod verify;
 mod worked_examples;

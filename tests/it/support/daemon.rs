@@ -93,6 +93,12 @@ impl Daemon {
     /// Where it serves.
     pub async fn address(&self) -> SocketAddr {
         self.says("serving the API").await;
+        self.listening_at().await
+    }
+
+    /// The same, also before its database is open.
+    pub async fn listening_at(&self) -> SocketAddr {
+        self.says("address=").await;
         let log = self.log();
         let address = log.split_once("address=").expect("an address").1;
         address.split_whitespace().next().expect("an address").parse().expect("an address")
