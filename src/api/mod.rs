@@ -305,6 +305,8 @@ fn router(api: &Arc<Api>) -> Router {
         .route("/metrics", open(health::metrics))
         .route("/openapi.json", open(health::openapi))
         .route("/docs", open(health::docs))
-        .fallback(|| async { ApiError::unknown_route().response(None) })
-        .method_not_allowed_fallback(|| async { ApiError::unknown_method().response(None) })
+        .fallback(|request: Request| async move { call::refuse(&request, ApiError::unknown_route()) })
+        .method_not_allowed_fallback(
+            |request: Request| async move { call::refuse(&request, ApiError::unknown_method()) },
+        )
 }

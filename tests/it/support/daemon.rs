@@ -66,6 +66,11 @@ impl Daemon {
         Self { child, log }
     }
 
+    /// Where its log is, also after it has ended.
+    pub fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("the log")
     }
