@@ -19,7 +19,7 @@ use crate::store::{Store, is_away};
 
 use super::mail::delivery_settings;
 use super::serve::{listen, settings};
-use super::{App, Exit, load_config};
+use super::{App, Exit, host, load_config, machine};
 
 #[derive(Args)]
 pub(super) struct DaemonArgs {
@@ -77,6 +77,7 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
             batch_rentals: app.config.run.batch_rentals as usize,
             share_rentals: i64::from(app.config.run.share_rentals),
             name: format!("daemon:{}:{}", host(), std::process::id()),
+            machine: machine().filter(|_| store.is_of_one_machine()),
             heartbeat_url: app.config.daemon.heartbeat_url.as_ref().map(|url| url.reveal().to_owned()),
             summary_to: app.config.daemon.summary_to.clone(),
             accept_clock: args.accept_clock,
@@ -137,7 +138,7 @@ async fn open(app: &App, notifier: &Notifier) -> anyhow::Result<Store> {
     let mut pause = Duration::from_millis(500);
     loop {
         notifier.needs(OPENED_WITHIN);
-        match app.store().await {
+        match app.open_store().await {
             Err(error) if is_away(&error) => {
                 tracing::warn!(error = format!("{error:#}"), "the database is away; it is tried again in {pause:?}");
                 notifier.status("waiting for the database");
@@ -224,10 +225,4 @@ impl Reload {
         }
         self.config = Config { log: config.log, mail: config.mail, documents: config.documents, ..old.clone() };
     }
-}
-
-/// The name of this machine.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }

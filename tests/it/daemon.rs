@@ -695,6 +695,50 @@ fn unused_port() -> u16 {
 }
 
 #[test]
+fn a_sqlite_file_is_worked_on_by_daemons_of_one_machine_at_a_time() {
+    run(async {
+        let world = busy(TestDb::sqlite().await).await;
+        let env = [("BILLDAY_MAIL__TRANSPORT", "folder")];
+        let time = TimeFile::new(&world.db, "2026-01-14T12:00:00Z");
+        let daemon = Daemon::start(&world.db, &time);
+        world.db.completes("2026-01-14").await;
+        let here = "select count(*) from daemon_state where machine is not null and host is not null";
+        assert_eq!(world.db.number(here).await, 1);
+        daemon.stop().await;
+        assert_eq!(world.db.number(here).await, 0, "who ends leaves at once");
+
+        time.set("2026-01-15T12:00:00Z");
+        world
+            .db
+            .execute("update daemon_state set machine = 'another', host = 'north', seen_at = 1768478340000000")
+            .await;
+        let told = crate::cli::billday_with(
+            world.db.dir.path(),
+            &world.db.url,
+            &["run", "--run-date", "2026-01-15"],
+            &[("BILLDAY_TEST_NOW", "2026-01-15T12:00:00Z")],
+        );
+        assert!(
+            told.status == 2 && told.err.contains("a daemon on another machine, north, works on this SQLite database"),
+            "{told:?}"
+        );
+        let daemon = Daemon::start_with(&world.db, &time, &[], &env);
+        daemon.says("nothing is billed and no mail is sent: a daemon on another machine, north").await;
+        let (status, body) = daemon.page("/readyz").await;
+        assert!(status == 503 && body.contains("another machine, north"), "{status} {body}");
+        assert_eq!(world.db.number(PAYMENTS).await, 0);
+        // The other was seen a minute ago; now nobody has seen it for three.
+        time.set("2026-01-15T12:02:01Z");
+        daemon.says("the database is this machine's").await;
+        world.db.completes("2026-01-15").await;
+        let waiting = "select count(*) from outbox where state = 'pending'";
+        eventually("the mails go out", async || world.db.number(waiting).await == 0).await;
+        daemon.stop().await;
+        assert_verified(&world.db).await;
+    });
+}
+
+#[test]
 fn a_port_that_is_taken_is_said_before_anything_is_done() {
     run(async {
         let world = busy(TestDb::sqlite().await).await;
