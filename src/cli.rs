@@ -296,10 +296,10 @@ impl App {
     /// The database, created and migrated if need be; refused while a daemon on another machine works on one of one machine.
     pub async fn store(&self) -> anyhow::Result<Store> {
         let store = self.open_store().await?;
-        if store.is_of_one_machine() {
+        if let Some(machine) = machine().filter(|_| store.is_of_one_machine()) {
             let since = clock::micros(self.clock.now() - schedule::SEEN_FOR);
             let mut session = store.read().await?;
-            let host = session.works_elsewhere(&machine(), since).await?;
+            let host = session.works_elsewhere(&machine, since).await?;
             session.end().await;
             if let Some(host) = host {
                 return Err(Wrong(schedule::elsewhere(&host)).into());
@@ -336,13 +336,18 @@ impl App {
     }
 }
 
-/// Where this program runs.
-fn machine() -> Machine {
-    let line = |path: &str| {
-        std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-    };
-    let host = line("/proc/sys/kernel/hostname").unwrap_or_else(|| "localhost".to_owned());
-    Machine { kernel: line("/proc/sys/kernel/random/boot_id").unwrap_or_else(|| host.clone()), host }
+/// Where this program runs, if that can be told: the sandbox of the systemd unit hides the kernel's files, and its unit says it.
+fn machine() -> Option<Machine> {
+    let line = |path: &str| std::fs::read_to_string(path).ok();
+    let kernel = line("/proc/sys/kernel/random/boot_id").or_else(|| std::env::var("BOOT_ID").ok());
+    let kernel = kernel.map(|id| id.trim().replace('-', "")).filter(|id| !id.is_empty())?;
+    Some(Machine { kernel, host: host() })
+}
+
+/// The name of this machine.
+fn host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 fn who() -> String {

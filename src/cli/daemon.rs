@@ -19,7 +19,7 @@ use crate::store::{Store, is_away};
 
 use super::mail::delivery_settings;
 use super::serve::{listen, settings};
-use super::{App, Exit, load_config, machine};
+use super::{App, Exit, host, load_config, machine};
 
 #[derive(Args)]
 pub(super) struct DaemonArgs {
@@ -69,7 +69,6 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
     let serving = tokio::spawn(api::serve(listener, api, async move {
         let _ = told.wait_for(|stop| *stop).await;
     }));
-    let machine = machine();
     let daemon = Daemon {
         store: store.clone(),
         clock: Arc::clone(&app.clock),
@@ -77,8 +76,8 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
             bills: !args.no_run,
             batch_rentals: app.config.run.batch_rentals as usize,
             share_rentals: i64::from(app.config.run.share_rentals),
-            name: format!("daemon:{}:{}", machine.host, std::process::id()),
-            machine: store.is_of_one_machine().then_some(machine),
+            name: format!("daemon:{}:{}", host(), std::process::id()),
+            machine: machine().filter(|_| store.is_of_one_machine()),
             heartbeat_url: app.config.daemon.heartbeat_url.as_ref().map(|url| url.reveal().to_owned()),
             summary_to: app.config.daemon.summary_to.clone(),
             accept_clock: args.accept_clock,
