@@ -2,8 +2,10 @@
 //! what is on record can be proved.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use billday::domain::BillingPeriod;
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::support::api::ApiWorld;
@@ -31,8 +33,14 @@ fn edit(random: &mut Random) -> (&'static str, String, Value) {
         12 | 13 => ("PATCH", group(random), json!({"billingDay": 1 + random.below(28)})),
         14 | 15 => ("PATCH", group(random), json!({"billingDay": 15, "status": "active"})),
         16 => ("DELETE", group(random), Value::Null),
-        17 => ("POST", "/v1/billing-groups".into(), json!({"customerId": "C", "groupName": "New", "billingDay": 15, "rentalIds": some})),
-        18 => ("PATCH", format!("/v1/subscriptions/{}", rental(random)), json!({"monthlyAmount": 1 + random.below(500)})),
+        17 => (
+            "POST",
+            "/v1/billing-groups".into(),
+            json!({"customerId": "C", "groupName": "New", "billingDay": 15, "rentalIds": some}),
+        ),
+        18 => {
+            ("PATCH", format!("/v1/subscriptions/{}", rental(random)), json!({"monthlyAmount": 1 + random.below(500)}))
+        }
         _ => ("POST", format!("/v1/subscriptions/{}/cancel", rental(random)), json!({"reason": "customer_request"})),
     }
 }
@@ -43,12 +51,14 @@ async fn edit_until(done: &AtomicBool, daemon: &Daemon, api: &ApiWorld, random: 
     let (mut made, mut refused) = (0, 0);
     while !done.load(Ordering::Relaxed) {
         let (method, path, body) = edit(random);
-        let request = HttpRequest::new(method, &path).header("Authorization", &format!("Bearer {}", api.key)).header("Tenant-ID", "T");
+        let request = HttpRequest::new(method, &path)
+            .header("Authorization", &format!("Bearer {}", api.key))
+            .header("Tenant-ID", "T");
         let reply = if body.is_null() { request } else { request.json(&body) }.send(address).await;
         match reply.status {
             200 | 201 => made += 1,
             // Taken by another group, gone, or against a rule.
-            404 | 409 | 422 => refused += 1,
+            400 | 404 | 409 | 422 => refused += 1,
             _ => panic!("{method} {path} {body}: {reply:?}"),
         }
     }
@@ -80,8 +90,16 @@ on_both! {
                 edit_until(&done, &daemons[0], &api, &mut random),
                 edit_until(&done, &daemons[1], &api, &mut other),
                 async {
-                    time.set_to(noon(day(&date)));
-                    world.db.completes(&date).await;
+                    let (begun, mut now) = (Instant::now(), noon(day(&date)));
+                    let complete = format!("select count(*) from completed_dates where run_date = '{date}'");
+                    while world.db.number(&complete).await == 0 {
+                        let logs = || daemons.each_ref().map(Daemon::log).join("\n");
+                        assert!(begun.elapsed() < Duration::from_secs(120), "{date} is never completed\n{}", logs());
+                        // A run that met others ten times gives up, and is tried again after a minute.
+                        time.set_to(now);
+                        now += TimeDelta::seconds(1);
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
                     done.store(true, Ordering::Relaxed);
                 },
             );

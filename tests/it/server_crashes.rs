@@ -27,7 +27,9 @@ fn a_daemon_outlives_a_postgres_that_crashes_loses_a_process_or_stalls() {
     run(async {
         let mut server = PostgresServer::start();
         let world = World::new(TestDb::postgres_on(&server.url()).await).await;
-        world.import((0..RENTALS).map(|n| rental(&format!("A{n:03}"), "2026-01-15", json!({}))).collect::<Value>()).await;
+        world
+            .import((0..RENTALS).map(|n| rental(&format!("A{n:03}"), "2026-01-15", json!({}))).collect::<Value>())
+            .await;
         let mut counts = Counts::new("crashes of the server", &world.db);
         let mut random = Random::new();
         let mut now = noon(day("2026-01-15"));
@@ -89,7 +91,12 @@ fn a_daemon_outlives_a_postgres_that_crashes_loses_a_process_or_stalls() {
 
 /// Waits until so many payments are there, through all that happens to the server; gives how many there are. A clock that is
 /// given goes on meanwhile, so that what nobody works on any more runs out.
-async fn wait_for(world: &World, daemon: &Daemon, payments: i64, mut clock: Option<(&TimeFile, &mut DateTime<Utc>)>) -> i64 {
+async fn wait_for(
+    world: &World,
+    daemon: &Daemon,
+    payments: i64,
+    mut clock: Option<(&TimeFile, &mut DateTime<Utc>)>,
+) -> i64 {
     let begun = Instant::now();
     loop {
         if let Some(count) = world.db.try_number(PAYMENTS).await.ok().filter(|count| *count >= payments) {

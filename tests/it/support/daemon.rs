@@ -49,15 +49,8 @@ impl Daemon {
 
     /// With more arguments and environment.
     pub fn start_with(db: &TestDb, time: &TimeFile, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start_under(&[], db, time, args, env)
-    }
-
-    /// Through another program, which has to become the daemon.
-    pub fn start_under(through: &[&str], db: &TestDb, time: &TimeFile, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let words = [through, &[env!("CARGO_BIN_EXE_billday")]].concat();
         let log = db.dir.path().join(format!("daemon-{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
-        let child = Command::new(words[0])
-            .args(&words[1..])
+        let child = Command::new(env!("CARGO_BIN_EXE_billday"))
             .args(["daemon", "--listen", "127.0.0.1:0", "--database", &db.url])
             .args(args)
             .env("BILLDAY_TEST_NOW", format!("@{}", time.0.display()))
@@ -98,6 +91,10 @@ impl Daemon {
         let log = self.log();
         let address = log.split_once("address=").expect("an address").1;
         address.split_whitespace().next().expect("an address").parse().expect("an address")
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, name: &str) {

@@ -215,6 +215,7 @@ pub async fn assert_ledger(db: &TestDb) {
     let all: Vec<String> = CHECKS
         .iter()
         .map(|(name, what, sql)| {
+            let what = what.replace('\'', "''");
             format!("select '{name} {what}: tenant ' || found.tenant_id || ', ' || found.about from ({sql}) found")
         })
         .collect();

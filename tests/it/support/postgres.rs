@@ -33,7 +33,10 @@ impl PostgresServer {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
         let mut made = command(&programs.join("initdb"), owner);
         made.arg("--pgdata").arg(folder.path().join("data"));
-        let made = made.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]).output().expect("initdb");
+        let made = made
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"])
+            .output()
+            .expect("initdb");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let server = launch(&programs, &folder, port, owner);
         let mut started = Self { programs, folder, port, owner, server };
@@ -60,7 +63,8 @@ impl PostgresServer {
     /// Stops all of its processes where they are, for a while.
     pub fn stall(&self, time: Duration) {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.server.id())).unwrap_or_default();
-        let all: Vec<u32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([self.server.id()]).collect();
+        let all: Vec<u32> =
+            children.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([self.server.id()]).collect();
         // One may end between the two.
         all.iter().for_each(|pid| signal("-STOP", *pid));
         std::thread::sleep(time);
@@ -71,7 +75,9 @@ impl PostgresServer {
         let begun = Instant::now();
         // The eighth line of this file is the server's word for its state.
         let state = self.folder.path().join("data/postmaster.pid");
-        while !fs::read_to_string(&state).is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.starts_with("ready"))) {
+        while !fs::read_to_string(&state)
+            .is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.starts_with("ready")))
+        {
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(self.server.try_wait().expect("a process").is_none(), "the server ended: {}", log());
             assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start: {}", log());
@@ -92,7 +98,16 @@ fn launch(programs: &Path, folder: &TempDir, port: u16, owner: Option<(u32, u32)
     command(&programs.join("postgres"), owner)
         .arg("-D")
         .arg(folder.path().join("data"))
-        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=on"])
+        .args([
+            "-p",
+            &port.to_string(),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "unix_socket_directories=",
+            "-c",
+            "fsync=on",
+        ])
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("the log"))
         .stderr(log)

@@ -25,6 +25,7 @@ struct Shared {
     server: SocketAddr,
     random: Mutex<Random>,
     before: AtomicU64,
+    within: AtomicU64,
     after: AtomicU64,
 }
 
@@ -33,6 +34,8 @@ struct Shared {
 enum Cut {
     /// The server never hears of the commit.
     Before,
+    /// It hears of it, and nobody waits until it has obeyed.
+    Within,
     /// It commits, and its answer is lost.
     After,
 }
@@ -41,8 +44,8 @@ impl Proxy {
     pub async fn to(server: SocketAddr, random: Random) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (before, after) = Default::default();
-        let shared = Arc::new(Shared { server, random: Mutex::new(random), before, after });
+        let (before, within, after) = Default::default();
+        let shared = Arc::new(Shared { server, random: Mutex::new(random), before, within, after });
         let serving = shared.clone();
         let task = tokio::spawn(async move {
             let mut lines = JoinSet::new();
@@ -58,9 +61,9 @@ impl Proxy {
         Self { address, shared, task }
     }
 
-    /// Commits that the server never heard of, and those whose answer was lost.
-    pub fn cuts(&self) -> (u64, u64) {
-        (self.shared.before.load(Ordering::Relaxed), self.shared.after.load(Ordering::Relaxed))
+    /// Commits that the server never heard of, those that it was left alone with, and those whose answer was lost.
+    pub fn cuts(&self) -> [u64; 3] {
+        [&self.shared.before, &self.shared.within, &self.shared.after].map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -73,7 +76,7 @@ impl Drop for Proxy {
 impl Shared {
     fn draw(&self) -> Option<Cut> {
         let mut random = self.random.lock().expect("chance");
-        (random.below(ONE_IN) == 0).then(|| if random.below(2) == 0 { Cut::Before } else { Cut::After })
+        (random.below(ONE_IN) == 0).then(|| [Cut::Before, Cut::Within, Cut::After][random.below(3) as usize])
     }
 
     async fn pass(&self, client: TcpStream) -> std::io::Result<()> {
@@ -100,7 +103,7 @@ impl Shared {
             Some((Cut::Before, _)) => {
                 self.before.fetch_add(1, Ordering::Relaxed);
             }
-            Some((Cut::After, last)) => {
+            Some((cut, last)) => {
                 let _ = mute.send(true);
                 // The rest of the request, up to the word that has the server carry it out.
                 to_server.write_all(&last).await?;
@@ -110,9 +113,13 @@ impl Shared {
                         break;
                     }
                 }
-                // It has obeyed.
-                let _ = (&mut answers).await;
-                self.after.fetch_add(1, Ordering::Relaxed);
+                if matches!(cut, Cut::After) {
+                    // It has obeyed.
+                    let _ = (&mut answers).await;
+                    self.after.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    self.within.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         answers.abort();
@@ -120,7 +127,11 @@ impl Shared {
     }
 
     /// Passes on what the client says until a commit that is to be cut; gives that, not passed on.
-    async fn forward(&self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> std::io::Result<Option<(Cut, Vec<u8>)>> {
+    async fn forward(
+        &self,
+        from: &mut OwnedReadHalf,
+        to: &mut OwnedWriteHalf,
+    ) -> std::io::Result<Option<(Cut, Vec<u8>)>> {
         // First messages have a length and no kind: a wish for encryption, which the server refuses, and the greeting.
         loop {
             let mut length = [0; 4];
@@ -136,7 +147,8 @@ impl Shared {
         let mut commits: Vec<Vec<u8>> = Vec::new();
         while let Some((kind, message)) = message(from).await? {
             let mut texts = message[5..].split(|byte| *byte == 0);
-            let (first, second) = (texts.next().unwrap_or_default().to_vec(), texts.next().unwrap_or_default().to_vec());
+            let (first, second) =
+                (texts.next().unwrap_or_default().to_vec(), texts.next().unwrap_or_default().to_vec());
             let commits_now = match kind {
                 b'P' if second == b"commit" => {
                     commits.push(first);
