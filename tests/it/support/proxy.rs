@@ -80,8 +80,12 @@ impl Shared {
     }
 
     async fn pass(&self, client: TcpStream) -> std::io::Result<()> {
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = TcpStream::connect(self.server).await?.into_split();
+        let server = TcpStream::connect(self.server).await?;
+        // Each message goes on at once.
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
         // What the server answers, until nobody is to hear it.
         let (mute, muted) = watch::channel(false);
         let mut answers = tokio::spawn(async move {
