@@ -25,6 +25,7 @@ mod properties;
 mod rules;
 mod server_crashes;
 mod smtp;
+mod starting;
 mod store;
 mod sweep;
 mod traps;
