@@ -508,7 +508,7 @@ on_both! {
             for fault in faults_at(at) {
                 for edge in EDGES {
                     number += 1;
-                    if number % stride != 0 {
+                    if !number.is_multiple_of(stride) {
                         continue;
                     }
                     counts.add("faults", 1);
