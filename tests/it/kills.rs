@@ -19,13 +19,13 @@ on_both! {
     async fn a_run_that_is_killed_at_any_moment_is_finished_by_the_next(db: TestDb) {
         let counts = kill(db, "killed runs", 1).await;
         let kills = counts.of("kills");
-        counts.end(&[("hit one at work", kills / 2), ("runs cut off in the midst", kills / 4)]);
+        counts.end(&[("hit one at work", kills / 2), ("runs cut off in the midst", kills / 8)]);
     }
 
     async fn two_racing_runs_that_are_killed_at_any_moment_bill_once(db: TestDb) {
         let counts = kill(db, "killed racing runs", 2).await;
         let kills = counts.of("kills");
-        counts.end(&[("hit one at work", kills / 2), ("runs cut off in the midst", kills / 4), ("batches planned again", kills / 50)]);
+        counts.end(&[("hit one at work", kills / 2), ("runs cut off in the midst", kills / 8), ("batches planned again", kills / 50)]);
     }
 }
 
