@@ -576,8 +576,13 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             Box::pin(async move {
                 let tenant_id = &work.tenant.tenant_id;
                 let runs = match &held {
-                    None => Some(vec![run_id.clone()]),
                     Some(held) => tx.finish_share(held).await?,
+                    None => {
+                        if only.is_none() {
+                            tx.drop_abandoned_shares(tenant_id, work.run_date, now).await?;
+                        }
+                        Some(vec![run_id.clone()])
+                    }
                 };
                 tx.complete_run(tenant_id, &run_id, &tally, never_charged, &plan_hash, now).await?;
                 // All of the date is done, by this run or by the runs of its shares.
@@ -585,9 +590,6 @@ impl<'r, 'a> TenantRun<'r, 'a> {
                     let (first, since) = tx.first_run(tenant_id, &runs).await?;
                     tx.settle_parked(tenant_id, &runs, since, work.run_date, only.as_ref(), now).await?;
                     if only.is_none() {
-                        if held.is_none() {
-                            tx.drop_abandoned_shares(tenant_id, work.run_date, now).await?;
-                        }
                         tx.complete_date(tenant_id, work.run_date, &first, now).await?;
                     }
                 }

@@ -7,6 +7,7 @@ pub mod plan;
 pub mod brand;
 pub mod calendar;
 pub mod customer;
+pub mod day;
 pub mod document;
 pub mod e_invoice;
 pub mod group;
