@@ -6,6 +6,7 @@ pub mod plan;
 
 pub mod brand;
 pub mod calendar;
+pub mod catch_up;
 pub mod customer;
 pub mod day;
 pub mod document;

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock::{Clock, micros};
 use crate::domain::Tenant;
 use crate::domain::calendar::{local_date, wake_instant};
+use crate::domain::catch_up::is_due;
 use crate::domain::plan::BadRecord;
 use crate::domain::report::Tally;
 use crate::domain::timekeeping::{ClockAlarm, Reading, check};
@@ -218,7 +219,8 @@ impl Engine {
         for (tenant_id, tenant) in tenants {
             match tenant {
                 Ok(tenant)
-                    if is_due(&tenant, now, completed.get(&tenant_id)) && !self.is_postponed(&tenant_id, now) =>
+                    if is_due(&tenant, now, completed.get(&tenant_id).copied())
+                        && !self.is_postponed(&tenant_id, now) =>
                 {
                     due.push(Arc::new(tenant));
                 }
@@ -414,12 +416,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Whether a tenant's today has begun to be billed and is not completed.
-fn is_due(tenant: &Tenant, now: DateTime<Utc>, completed: Option<&NaiveDate>) -> bool {
-    let today = local_date(now, tenant.time_zone);
-    completed.is_none_or(|completed| *completed < today) && wake_instant(today, tenant.run_at, tenant.time_zone) <= now
 }
 
 /// Claims a share, again if the database was busy with somebody else's claim.
