@@ -48,6 +48,8 @@ pub struct Run {
     is_in_doubt: bool,
     /// Its batch takes so long, and its lease is renewed beside.
     slow_until: i64,
+    /// How far the clock was from the one that nobody sets when it began: it stays so until the end.
+    ahead: i64,
 }
 
 #[derive(Default)]
@@ -172,13 +174,13 @@ impl World {
                 (Biller::Claiming { tenant, dates }, 0)
             }
             Claim::Held => (Biller::Asleep, self.dice.between(2, 10) * SECOND),
-            Claim::Share(Claimed { number, fence, run, subjects }) => {
-                self.told.takeovers += u64::from(fence > 1);
+            Claim::Share(claimed) => {
+                self.told.takeovers += u64::from(claimed.fence > 1);
                 if self.answer_is_lost() {
                     // It holds a share and does not know: the lease runs out.
                     return (Biller::Asleep, SECOND);
                 }
-                let run = Run::new(tenant, date, Some((number, fence)), run, subjects);
+                let run = Run::new(tenant, date, claimed, false, self.wall(n) - self.now);
                 (Biller::Running { dates, run }, self.pause())
             }
         }
@@ -190,16 +192,15 @@ impl World {
         let company = &self.companies[tenant];
         let today = local_date(self.now_of(n), company.tenant.time_zone);
         let date = (today - Days::new(self.dice.below(3) * self.dice.below(10))).max(company.tenant.bill_from);
-        let due = company.due(date);
-        let run = self.ledgers[tenant].begin_run();
-        let run = Run::new(tenant, date, None, run, due);
+        let (subjects, run) = (company.due(date), self.ledgers[tenant].begin_run());
+        let run = Run::new(tenant, date, Claimed { number: 0, fence: 0, run, subjects }, true, self.wall(n) - self.now);
         self.processes[n].biller = Biller::Running { dates: VecDeque::new(), run };
         self.processes[n].next_billing = self.now;
     }
 
     /// One turn of a run.
     fn go_on(&mut self, n: usize, dates: VecDeque<NaiveDate>, mut run: Run) -> (Biller, i64) {
-        let lease_now = self.wall(n) + self.processes[n].skew;
+        let lease_now = self.now + run.ahead + self.processes[n].skew;
         let ledger = &mut self.ledgers[run.tenant];
         if self.now < run.slow_until {
             if let Some(held) = run.held {
@@ -225,7 +226,7 @@ impl World {
                 let pause = self.stall(&mut run);
                 return (Biller::Running { dates, run }, pause);
             }
-            None => match self.complete(n, &run) {
+            None => match self.complete(&run) {
                 Ok(()) => return (Biller::Claiming { tenant: run.tenant, dates }, self.pause()),
                 refused => refused,
             },
@@ -245,7 +246,8 @@ impl World {
         let (company, ledger) = (&self.companies[run.tenant], &self.ledgers[run.tenant]);
         let end = (run.done + self.batch_size).min(run.subjects.len());
         let read = ledger.read(company, run.date, &run.subjects[run.done..end]);
-        let today = local_date(self.now_of(n), company.tenant.time_zone);
+        let now = instant(self.now + run.ahead).expect("an instant");
+        let today = local_date(now, company.tenant.time_zone);
         let issue_date = ledger.issue_date(company, today);
         let context = PlanContext { tenant: &company.tenant, run_date: run.date, issue_date };
         let (due, recorded): (Vec<_>, Vec<bool>) = read.into_iter().unzip();
@@ -256,7 +258,7 @@ impl World {
             run_date: run.date,
             held: run.held,
             batches_before: run.batches,
-            now: self.wall(n),
+            now: self.now + run.ahead,
             skew: self.processes[n].skew,
         }
     }
@@ -289,13 +291,13 @@ impl World {
         Ok(())
     }
 
-    fn complete(&mut self, n: usize, run: &Run) -> Result<(), Refused> {
+    fn complete(&mut self, run: &Run) -> Result<(), Refused> {
         if self.fails() {
             return Err(Refused::Fenced);
         }
         let is_lost = self.answer_is_lost();
         if !is_lost || self.dice.below(2) == 0 {
-            let now = self.wall(n);
+            let now = self.now + run.ahead;
             let completed = self.ledgers[run.tenant].complete(run.date, run.run, run.held, now, self.guards)?;
             if completed {
                 let fault = self.ledgers[run.tenant].missed_on_completed(&self.companies[run.tenant], run.date);
@@ -308,7 +310,7 @@ impl World {
 
     /// Between planning and writing: most often nothing, at times a slow batch, or a process that stops for minutes.
     fn stall(&mut self, run: &mut Run) -> i64 {
-        if !self.is_risky() {
+        if !(0..3).any(|_| self.is_risky()) {
             return self.pause();
         }
         let long = self.dice.between(30, 300) * SECOND;
@@ -337,19 +339,24 @@ impl World {
         Patience { when_unknown: self.when_unknown, chance: self.dice.below(u64::from(CHANCES)) as u32 }
     }
 
+    /// What was tried with a mail, as its sender remembers it.
+    fn tried(&self, tried: Tried) -> Tried {
+        if self.guards.once { tried } else { Tried { doubts: 0, ..tried } }
+    }
+
     fn take_mails(&mut self, n: usize) -> i64 {
         if self.fails() {
             return SECOND;
         }
         let (now, patience) = (self.wall(n), self.patience());
-        let guards = self.guards;
         for tenant in 0..self.ledgers.len() {
             for mail in self.ledgers[tenant].expired_mails(now) {
                 let (fence, tried) = (self.ledgers[tenant].mails[mail].fence, self.ledgers[tenant].mails[mail].tried);
-                let settled =
-                    Attempt::Doubted(String::new()).settle(tried, patience).expect("a mail that is being sent");
+                let settled = Attempt::Doubted(String::new())
+                    .settle(self.tried(tried), patience)
+                    .expect("a mail that is being sent");
                 self.ledgers[tenant].mails[mail].doubts += 1;
-                self.ledgers[tenant].settle_mail(mail, fence, &settled, now, guards);
+                self.ledgers[tenant].settle_mail(mail, fence, &settled, now);
             }
             let claimed = self.ledgers[tenant].claim_mails(10, now, now + MAIL_LEASE);
             let deadline = self.now + MAIL_LEASE;
@@ -380,7 +387,8 @@ impl World {
             // The server takes its time, seldom longer than a lease lasts.
             return if self.is_risky() { self.dice.between(1, 40) * MINUTE } else { self.pause() };
         }
-        let risk = self.is_risky();
+        // Mail servers fail more often than databases.
+        let risk = (0..5).any(|_| self.is_risky());
         let attempt = match self.dice.below(5) {
             0 if risk => Attempt::Deferred("451".into()),
             1 if risk => Attempt::Released("421".into()),
@@ -412,9 +420,10 @@ impl World {
             self.processes[n].mailer.known = Some(attempt);
             return SECOND;
         }
-        let (now, patience, guards) = (self.wall(n), self.patience(), self.guards);
-        let settled = attempt.settle(mail.tried, patience).expect("a mail that is being sent can become anything");
-        self.ledgers[mail.tenant].settle_mail(mail.mail, mail.fence, &settled, now, guards);
+        let (now, patience) = (self.wall(n), self.patience());
+        let settled =
+            attempt.settle(self.tried(mail.tried), patience).expect("a mail that is being sent can become anything");
+        self.ledgers[mail.tenant].settle_mail(mail.mail, mail.fence, &settled, now);
         let fault = self.mail_fault(mail);
         self.blame(fault);
         self.processes[n].mailer.claimed.pop_front();
@@ -435,8 +444,10 @@ impl World {
 }
 
 impl Run {
-    fn new(tenant: usize, date: NaiveDate, held: Option<(i64, i64)>, run: usize, subjects: Vec<usize>) -> Self {
+    fn new(tenant: usize, date: NaiveDate, claimed: Claimed, is_whole: bool, ahead: i64) -> Self {
+        let Claimed { number, fence, run, subjects } = claimed;
+        let held = (!is_whole).then_some((number, fence));
         let (done, batches, planned, is_in_doubt, slow_until) = (0, 0, None, false, 0);
-        Self { tenant, date, held, run, subjects, done, batches, planned, is_in_doubt, slow_until }
+        Self { tenant, date, held, run, subjects, done, batches, planned, is_in_doubt, slow_until, ahead }
     }
 }

@@ -323,7 +323,7 @@ impl Ledger {
     }
 
     /// Writes what became of a mail, if the one who says so may.
-    pub fn settle_mail(&mut self, n: usize, fence: i64, settled: &Settled, now: i64, guards: Guards) {
+    pub fn settle_mail(&mut self, n: usize, fence: i64, settled: &Settled, now: i64) {
         let mail = &mut self.mails[n];
         let is_proof = settled.state == MailState::Sent;
         let writes = match mail.state {
@@ -331,7 +331,7 @@ impl Ledger {
             MailState::Unknown | MailState::Held => is_proof,
             _ => false,
         };
-        if !writes || (fence != mail.fence && guards.mail_fence) {
+        if !writes || fence != mail.fence {
             return;
         }
         (mail.state, mail.tried) = (settled.state, settled.tried);
