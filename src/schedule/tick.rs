@@ -174,10 +174,17 @@ impl Engine {
         alarm.is_none()
     }
 
-    /// Notes in the database how late it is, by the last reading that could be believed.
+    /// Notes in the database how late it is, by the last reading that could be believed; mails that another one has put off
+    /// for years are due again, for they go out under any clock.
     async fn see(&self) -> anyhow::Result<()> {
         let Some(Reading { wall, .. }) = self.good else { return Ok(()) };
-        Ok(self.bench.store.with_tx(move |tx| Box::pin(tx.see(wall, false))).await?)
+        let see = self.bench.store.with_tx(move |tx| {
+            Box::pin(async move {
+                tx.see(wall, false).await?;
+                tx.recall_mails(wall).await
+            })
+        });
+        Ok(see.await?)
     }
 
     /// Runs what is due of each tenant and nobody else holds.

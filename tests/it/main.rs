@@ -6,6 +6,7 @@ mod api;
 mod architecture;
 mod branding;
 mod cli;
+mod clock_set;
 mod daemon;
 mod delivery;
 mod delivery_smtp;

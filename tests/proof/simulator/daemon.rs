@@ -146,7 +146,9 @@ impl World {
             let dates = dates.unwrap_or_default().recent.into_iter().chain([today]).collect();
             return (Biller::Claiming { tenant, dates }, 0);
         }
-        self.last_seen = self.last_seen.max(Some(self.wall(n)));
+        let seen = self.wall(n);
+        self.last_seen = self.last_seen.max(Some(seen));
+        self.ledgers.iter_mut().for_each(|ledger| ledger.recall_mails(seen));
         let wakes = self.companies.iter().flat_map(|company| {
             let today = local_date(now, company.tenant.time_zone);
             [today, today + Days::new(1)]

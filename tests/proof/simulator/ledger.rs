@@ -13,8 +13,8 @@ use billday::domain::plan::{DueRental, DueSubject, History, Mark, Outcome, Subje
 use billday::domain::{BillingPeriod, Payment, Subject};
 use chrono::{Datelike, NaiveDate};
 
-use super::Guards;
 use super::company::Company;
+use super::{DAY, Guards};
 
 /// Why a transaction was not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -320,6 +320,20 @@ impl Ledger {
     pub fn expired_mails(&self, now: i64) -> Vec<usize> {
         let ran_out = |mail: &Mail| mail.state == MailState::Sending && mail.lease_until <= now;
         self.open_mails.iter().copied().filter(|&n| ran_out(&self.mails[n])).collect()
+    }
+
+    /// Makes due what a clock that was set far ahead has put off or claimed.
+    pub fn recall_mails(&mut self, now: i64) {
+        let far = now + 2 * DAY;
+        for &n in &self.open_mails {
+            let mail = &mut self.mails[n];
+            if mail.next_at > far {
+                mail.next_at = now;
+            }
+            if mail.state == MailState::Sending && mail.lease_until > far {
+                mail.lease_until = now;
+            }
+        }
     }
 
     /// Writes what became of a mail, if the one who says so may.
