@@ -43,6 +43,8 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, ConfigErrors, LogFormat, Overrides, Setting};
 use crate::documents::DocumentStore;
 use crate::domain::calendar::parse_date;
+use crate::schedule;
+use crate::store::daemon::Machine;
 use crate::store::{Opened, Store};
 use crate::telemetry::{self, Levels};
 
@@ -291,8 +293,23 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// The database, created and migrated if need be.
+    /// The database, created and migrated if need be; refused while a daemon on another machine works on one of one machine.
     pub async fn store(&self) -> anyhow::Result<Store> {
+        let store = self.open_store().await?;
+        if let Some(machine) = machine().filter(|_| store.is_of_one_machine()) {
+            let since = clock::micros(self.clock.now() - schedule::SEEN_FOR);
+            let mut session = store.read().await?;
+            let host = session.works_elsewhere(&machine, since).await?;
+            session.end().await;
+            if let Some(host) = host {
+                return Err(Wrong(schedule::elsewhere(&host)).into());
+            }
+        }
+        Ok(store)
+    }
+
+    /// The database, for whoever looks later whether another machine works on it.
+    pub async fn open_store(&self) -> anyhow::Result<Store> {
         Store::open(self.config.database.url.reveal(), self.config.database.connections).await
     }
 
@@ -317,6 +334,20 @@ impl App {
     pub fn now_micros(&self) -> i64 {
         clock::micros(self.clock.now())
     }
+}
+
+/// Where this program runs, if that can be told: the sandbox of the systemd unit hides the kernel's files, and its unit says it.
+fn machine() -> Option<Machine> {
+    let line = |path: &str| std::fs::read_to_string(path).ok();
+    let kernel = line("/proc/sys/kernel/random/boot_id").or_else(|| std::env::var("BOOT_ID").ok());
+    let kernel = kernel.map(|id| id.trim().replace('-', "")).filter(|id| !id.is_empty())?;
+    Some(Machine { kernel, host: host() })
+}
+
+/// The name of this machine.
+fn host() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 fn who() -> String {

@@ -20,23 +20,26 @@ use crate::store::{Store, StoreError};
 pub enum Part {
     Clock,
     Database,
+    /// A database of one machine is in use on another.
+    Machine,
     Mail,
     /// Some tenant; the others are billed.
     Tenant,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Clock, Self::Database, Self::Mail, Self::Tenant];
+    const ALL: [Self; 5] = [Self::Clock, Self::Database, Self::Machine, Self::Mail, Self::Tenant];
 
     /// Whether nobody is billed without it.
     fn stops_all(self) -> bool {
-        matches!(self, Self::Clock | Self::Database)
+        matches!(self, Self::Clock | Self::Database | Self::Machine)
     }
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Clock => "clock",
             Self::Database => "database",
+            Self::Machine => "machine",
             Self::Mail => "mail",
             Self::Tenant => "tenant",
         }
@@ -102,6 +105,11 @@ impl Monitor {
             Some(problem) => problems.insert(part, problem.clone()) != Some(problem),
             None => problems.remove(&part).is_some(),
         }
+    }
+
+    /// Whether something keeps a part from working.
+    pub fn has_problem(&self, part: Part) -> bool {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&part)
     }
 
     /// All that is wrong: part and reason, ordered.

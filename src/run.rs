@@ -40,7 +40,7 @@ use crate::store::shares::{Claim, Claimed, Share};
 use crate::store::{Store, StoreError};
 
 use reader::{Read, View, spawn_reader};
-pub use schedule::{DateWork, Dates, Overdue, Refused, Schedule, TenantWork};
+pub use schedule::{DateWork, Dates, Overdue, Refused, Schedule, TenantWork, read_clock};
 
 /// How a run is made, whatever it is for.
 #[derive(Debug, Clone)]

@@ -161,21 +161,42 @@ pub(super) async fn answer(api: Arc<Api>, route: &'static Route, request: Reques
             error.response(Some(&request_id))
         }
     };
+    finish(&mut response, &request_id, route.method.as_str(), route.path, started, caller.get());
+    response
+}
+
+/// Refuses a request that no route takes, and logs it without its address: that could hold anything.
+pub(super) fn refuse(request: &Request, error: ApiError) -> Response<Body> {
+    let request_id = uuid::Uuid::now_v7().simple().to_string();
+    let mut response = error.response(Some(&request_id));
+    // So could a method.
+    let usual = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let method = usual.iter().find(|method| *method == request.method()).map_or("other", Method::as_str);
+    finish(&mut response, &request_id, method, "none", Instant::now(), None);
+    response
+}
+
+fn finish(
+    response: &mut Response<Body>,
+    request_id: &str,
+    method: &str,
+    route: &str,
+    started: Instant,
+    caller: Option<&Caller>,
+) {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.extend(HeaderValue::from_str(&request_id).ok().map(|id| (REQUEST_ID, id)));
-    let caller: Option<&Caller> = caller.get();
+    headers.extend(HeaderValue::from_str(request_id).ok().map(|id| (REQUEST_ID, id)));
     tracing::info!(
         request_id,
-        method = route.method.as_str(),
-        route = route.path,
+        method,
+        route,
         status = response.status().as_u16(),
         ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         key = caller.map(|caller| caller.key_id.as_str()),
         tenant = caller.map(|caller| caller.tenant_id.as_str()),
         "answered"
     );
-    response
 }
 
 async fn work(

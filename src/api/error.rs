@@ -9,6 +9,9 @@ use crate::store::StoreError;
 
 use super::call::{json, object};
 
+/// What keeps a process from working that has just begun.
+pub(super) const NOT_OPEN: &str = "the database is not open yet";
+
 /// An answer that is not 2xx.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -102,6 +105,10 @@ impl ApiError {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "too much to do: try again")
             .with_header(Header::RetryAfter(1));
         Self { cause: Some(cause.into()), ..error }
+    }
+
+    pub(super) fn not_open() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", NOT_OPEN).with_header(Header::RetryAfter(1))
     }
 
     pub(super) fn internal(cause: impl Into<String>) -> Self {

@@ -12,6 +12,7 @@ use crate::store::{StoreError, TxFuture};
 
 use super::Api;
 use super::call::{json, object};
+use super::error::NOT_OPEN;
 
 pub(super) type Page = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
@@ -22,23 +23,32 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// The process answers.
-pub(super) fn livez(_: Arc<Api>) -> Page {
-    Box::pin(async { answer(StatusCode::OK, "application/json", object(&[("live", json(&true))])) })
+pub(super) async fn livez() -> Response<Body> {
+    answer(StatusCode::OK, "application/json", object(&[("live", json(&true))]))
+}
+
+/// It cannot bill without a database.
+pub(super) async fn not_open() -> Response<Body> {
+    readiness(&[NOT_OPEN.to_owned()])
 }
 
 /// Whether it could bill now; what is wrong is named, but no tenant and no secret.
 pub(super) fn readyz(api: Arc<Api>) -> Page {
     Box::pin(async move {
-        let problems = match tokio::time::timeout(READY_WITHIN, problems(&api)).await {
+        let problems: Vec<String> = match tokio::time::timeout(READY_WITHIN, problems(&api)).await {
             Ok(problems) => api.monitor.stopping().into_iter().chain(problems).collect(),
             Err(_) => {
                 vec![format!("the {} database does not answer within {} s", api.store.kind(), READY_WITHIN.as_secs())]
             }
         };
-        let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let body = object(&[("ready", json(&problems.is_empty())), ("problems", json(&problems))]);
-        answer(status, "application/json", body)
+        readiness(&problems)
     })
+}
+
+fn readiness(problems: &[String]) -> Response<Body> {
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = object(&[("ready", json(&problems.is_empty())), ("problems", json(&problems))]);
+    answer(status, "application/json", body)
 }
 
 /// Figures for Prometheus; those of the ledger are left out while the database does not answer.

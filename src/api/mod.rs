@@ -50,7 +50,7 @@ use jobs::Jobs;
 use limiter::Limiter;
 
 pub use auth::{Token, new_token};
-pub use server::serve;
+pub use server::{serve, serve_before};
 
 /// One operation at one place.
 pub(crate) struct Route {
@@ -279,6 +279,14 @@ impl Api {
     }
 }
 
+/// While the database is not open yet: that the process lives, and that it can do nothing.
+fn router_before() -> Router {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::not_open))
+        .fallback(|| async { ApiError::not_open().response(None) })
+}
+
 /// All routes: those of the table, and the few that need no key.
 fn router(api: &Arc<Api>) -> Router {
     let mut router = Router::new();
@@ -292,11 +300,13 @@ fn router(api: &Arc<Api>) -> Router {
         get(move || page(api))
     };
     router
-        .route("/livez", open(health::livez))
+        .route("/livez", get(health::livez))
         .route("/readyz", open(health::readyz))
         .route("/metrics", open(health::metrics))
         .route("/openapi.json", open(health::openapi))
         .route("/docs", open(health::docs))
-        .fallback(|| async { ApiError::unknown_route().response(None) })
-        .method_not_allowed_fallback(|| async { ApiError::unknown_method().response(None) })
+        .fallback(|request: Request| async move { call::refuse(&request, ApiError::unknown_route()) })
+        .method_not_allowed_fallback(
+            |request: Request| async move { call::refuse(&request, ApiError::unknown_method()) },
+        )
 }

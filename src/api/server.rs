@@ -18,26 +18,54 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep};
 
-use super::{Api, Limits, router};
+use super::{Api, Limits, router, router_before};
 
 /// The most that the head of a request may hold.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves the API until `shutdown`; then takes no more, and lets requests that have begun end for a while.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: impl Future<Output = ()>) {
-    let router = router(&api);
-    let limits = api.limits;
-    let connections = Arc::new(Semaphore::new(limits.connections));
+    let begun = accept(&listener, &router(&api), api.limits, shutdown).await;
+    drop(listener);
+    begun.end(api.limits).await;
+}
+
+/// Says that the process lives and cannot bill, until `opened`: whoever connects then waits for [`serve`].
+pub async fn serve_before(listener: &TcpListener, opened: impl Future<Output = ()>) {
+    let limits = Limits { drained_within: Duration::from_secs(1), ..Limits::default() };
+    accept(listener, &router_before(), limits, opened).await.end(limits).await;
+}
+
+/// Connections that may not have ended.
+struct Begun {
+    permits: Arc<Semaphore>,
+    ending: watch::Sender<bool>,
+}
+
+impl Begun {
+    /// Lets each end the request that it is at.
+    async fn end(self, limits: Limits) {
+        let _ = self.ending.send(true);
+        let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+        if tokio::time::timeout(limits.drained_within, self.permits.acquire_many(all)).await.is_err() {
+            tracing::warn!("requests were cut off that had not ended within {:?}", limits.drained_within);
+        }
+    }
+}
+
+/// Takes connections until `shutdown`.
+async fn accept(listener: &TcpListener, router: &Router, limits: Limits, shutdown: impl Future<Output = ()>) -> Begun {
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let (ending, ended) = watch::channel(false);
     tokio::pin!(shutdown);
     loop {
         let next = async {
-            let permit = connections.clone().acquire_owned().await;
+            let permit = permits.clone().acquire_owned().await;
             (permit, listener.accept().await)
         };
         let (permit, accepted) = tokio::select! {
             next = next => next,
-            () = &mut shutdown => break,
+            () = &mut shutdown => return Begun { permits, ending },
         };
         match accepted {
             Ok((stream, _)) => {
@@ -53,12 +81,6 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: impl Future<O
                 sleep(Duration::from_millis(100)).await;
             }
         }
-    }
-    drop(listener);
-    let _ = ending.send(true);
-    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-    if tokio::time::timeout(limits.drained_within, connections.acquire_many(all)).await.is_err() {
-        tracing::warn!("requests were cut off that had not ended within {:?}", limits.drained_within);
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::api::{self, Api};
 use crate::config::Config;
@@ -18,7 +19,7 @@ use crate::store::{Store, is_away};
 
 use super::mail::delivery_settings;
 use super::serve::{listen, settings};
-use super::{App, Exit, load_config};
+use super::{App, Exit, host, load_config, machine};
 
 #[derive(Args)]
 pub(super) struct DaemonArgs {
@@ -41,17 +42,20 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
     let mut signals = Signals::new()?;
     let listener = listen(app, args.listen).await?;
     let mut reload = Reload { config: app.config.clone(), delivery: delivery_sender };
-    let opening = open(app, &notifier);
-    tokio::pin!(opening);
-    let store = loop {
-        tokio::select! {
-            store = &mut opening => break store?,
-            told = signals.next() => match told {
-                Told::Stop => {
-                    notifier.stopping();
-                    return Ok(Exit::Done);
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let store = {
+        let opening = open_and_answer(app, &notifier, &listener);
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                store = &mut opening => break store?,
+                told = signals.next() => match told {
+                    Told::Stop => {
+                        notifier.stopping();
+                        return Ok(Exit::Done);
+                    }
+                    Told::Reload => reload.again(app, &notifier),
                 }
-                Told::Reload => reload.again(app, &notifier),
             }
         }
     };
@@ -73,6 +77,7 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
             batch_rentals: app.config.run.batch_rentals as usize,
             share_rentals: i64::from(app.config.run.share_rentals),
             name: format!("daemon:{}:{}", host(), std::process::id()),
+            machine: machine().filter(|_| store.is_of_one_machine()),
             heartbeat_url: app.config.daemon.heartbeat_url.as_ref().map(|url| url.reveal().to_owned()),
             summary_to: app.config.daemon.summary_to.clone(),
             accept_clock: args.accept_clock,
@@ -110,18 +115,33 @@ pub(super) async fn daemon(app: &App, args: DaemonArgs) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
+/// How long a try to open the database may take: an upgrade brings a large one to a new schema.
+const OPENED_WITHIN: Duration = Duration::from_secs(1800);
+
 /// How long requests may take to end when the daemon stops.
 const DRAINED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Opens the database; whoever asks meanwhile hears that the process lives.
+async fn open_and_answer(app: &App, notifier: &Notifier, listener: &TcpListener) -> anyhow::Result<Store> {
+    let (opened, is_open) = oneshot::channel::<()>();
+    let answering = api::serve_before(listener, async { _ = is_open.await });
+    let opening = async {
+        let store = open(app, notifier).await;
+        drop(opened);
+        store
+    };
+    tokio::join!(opening, answering).0
+}
 
 /// Opens the database, and waits for one that is away.
 async fn open(app: &App, notifier: &Notifier) -> anyhow::Result<Store> {
     let mut pause = Duration::from_millis(500);
     loop {
-        match app.store().await {
+        notifier.needs(OPENED_WITHIN);
+        match app.open_store().await {
             Err(error) if is_away(&error) => {
                 tracing::warn!(error = format!("{error:#}"), "the database is away; it is tried again in {pause:?}");
                 notifier.status("waiting for the database");
-                notifier.needs(pause + Duration::from_secs(60));
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(8));
             }
@@ -205,10 +225,4 @@ impl Reload {
         }
         self.config = Config { log: config.log, mail: config.mail, documents: config.documents, ..old.clone() };
     }
-}
-
-/// The name of this machine.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
 }

@@ -7,10 +7,11 @@ use chrono::Days;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::clock::{instant, micros};
+use crate::clock::instant;
 use crate::config::{self, Config, MailTransport, Origin};
-use crate::domain::timekeeping::{self, Reading};
+use crate::domain::timekeeping;
 use crate::render::invoice::InvoiceRenderer;
+use crate::run::read_clock;
 use crate::store::Store;
 
 use super::{App, Exit};
@@ -192,14 +193,10 @@ async fn database(app: &App, store: &Store, findings: &mut Findings) -> anyhow::
 
 /// The same judgement as the daemon's, made once.
 async fn clock(app: &App, store: &Store, findings: &mut Findings) -> anyhow::Result<()> {
-    let mut session = store.read().await?;
-    let last_seen = session.last_seen().await?;
-    session.end().await;
-    let database = if app.clock.is_machine() { store.database_time().await? } else { None };
-    let reading = Reading { wall: micros(app.clock.now()), steady: app.clock.steady(), database, last_seen };
+    let reading = read_clock(store, &*app.clock).await?;
     match timekeeping::check(&reading, None) {
         Some(alarm) => findings.fail("clock", alarm.to_string(), "nothing is billed meanwhile; keep time by NTP"),
-        None if database.is_some() => findings.ok("clock", "agrees with the database's and with the last work"),
+        None if reading.database.is_some() => findings.ok("clock", "agrees with the database's and with the last work"),
         None => findings.ok("clock", "agrees with the last work on this ledger"),
     }
     Ok(())

@@ -11,9 +11,9 @@ use clap::Args;
 use clap::builder::TypedValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::domain::Tenant;
+use crate::domain::{Tenant, timekeeping};
 use crate::render::report::{ReportFormat, ReportWriter};
-use crate::run::{DateOutcome, Dates, Progress, Refused, RunSettings, Runner, Schedule, Unwatched};
+use crate::run::{DateOutcome, Dates, Progress, Refused, RunSettings, Runner, Schedule, Unwatched, read_clock};
 use crate::store::Store;
 
 use super::{App, Exit, Wrong, date_argument, words};
@@ -47,6 +47,9 @@ pub(super) struct RunArgs {
     /// Leave the mails in the outbox
     #[arg(long)]
     no_send: bool,
+    /// The clock that says what today is is right, although it stands before the last work on the ledger or more than a year after it
+    #[arg(long, conflicts_with_all = ["run_date", "from", "to"])]
+    accept_clock: bool,
 }
 
 /// Shows in the help which formats there are.
@@ -67,6 +70,9 @@ pub(super) async fn run(app: &App, args: RunArgs) -> anyhow::Result<Exit> {
     if tenants.found.is_empty() && tenants.broken == 0 {
         eprintln!("there is no tenant yet: bring some in with `billday import`");
         return output.keep(Exit::Done);
+    }
+    if matches!(dates, Dates::TodayAndMissed) {
+        believe_clock(app, &store, args.accept_clock, args.dry_run).await?;
     }
     let schedule = plan_dates(app, &store, &tenants.found, dates, args.dry_run).await?;
     let settings = RunSettings {
@@ -171,6 +177,21 @@ async fn select_tenants(store: &Store, wanted: &[String]) -> anyhow::Result<Sele
         }
     }
     Ok(selected)
+}
+
+/// Refuses to take a clock's word for what today is that the daemon would not take, and notes that there was work by this one.
+async fn believe_clock(app: &App, store: &Store, accept: bool, dry_run: bool) -> anyhow::Result<()> {
+    let mut reading = read_clock(store, &*app.clock).await?;
+    if accept {
+        reading.last_seen = None;
+    }
+    if let Some(alarm) = timekeeping::check(&reading, None) {
+        return Err(Wrong(format!("nothing is billed: {alarm}")).into());
+    }
+    if !dry_run {
+        store.with_tx(move |tx| Box::pin(tx.see(reading.wall, accept))).await?;
+    }
+    Ok(())
 }
 
 /// The dates to run; what is too old to be caught up is told at once, with the command that bills it (rule 19).

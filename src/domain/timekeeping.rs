@@ -54,7 +54,7 @@ pub fn check(reading: &Reading, good: Option<&Reading>) -> Option<ClockAlarm> {
 
 impl fmt::Display for ClockAlarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let right = "set it right, or start the daemon once with --accept-clock if it is";
+        let right = "set it right, or if it is, say so once to `billday daemon` or `billday run` by --accept-clock";
         match self {
             Self::DiffersFromDatabase(by) => {
                 let side = if *by < 0 { "behind" } else { "ahead of" };

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
+use crate::clock::{Clock, micros};
 use crate::domain::Tenant;
 use crate::domain::calendar::local_date;
 use crate::domain::catch_up::{Missed, counted_from, missed};
+use crate::domain::timekeeping::Reading;
 use crate::store::runs::RunKind;
-use crate::store::{Session, StoreError};
+use crate::store::{Session, Store, StoreError};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,15 @@ pub enum Refused {
     Reversed { from: NaiveDate, to: NaiveDate },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What tells whether the clock that "today" comes from can be believed.
+pub async fn read_clock(store: &Store, clock: &dyn Clock) -> Result<Reading, StoreError> {
+    let mut session = store.read().await?;
+    let last_seen = session.last_seen().await?;
+    session.end().await;
+    let database = if clock.is_machine() { store.database_time().await? } else { None };
+    Ok(Reading { wall: micros(clock.now()), steady: clock.steady(), database, last_seen })
 }
 
 impl Schedule {

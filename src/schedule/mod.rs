@@ -31,9 +31,11 @@ use crate::mail::MailError;
 use crate::monitor::{Monitor, Part};
 use crate::run::Worker;
 use crate::store::Store;
+use crate::store::daemon::Machine;
 
 use notify::Notifier;
 use tick::{Bench, Engine, Ticked};
+pub use tick::{SEEN_FOR, elsewhere};
 use wake::Ticking;
 
 /// How a daemon works.
@@ -49,6 +51,8 @@ pub struct DaemonSettings {
     pub name: String,
     /// Called when all of a day's work is done.
     pub heartbeat_url: Option<String>,
+    /// Where it runs, if no other machine may work on the database.
+    pub machine: Option<Machine>,
     /// Who gets the daily summary.
     pub summary_to: Option<String>,
     /// The clock is right, whatever was noted in the database.
@@ -78,6 +82,8 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 /// How long a stop waits for the mails in flight: a mail server may take ten minutes for its last word, and without that nobody
 /// knows whether it took the mail.
 const MAIL_STOP: Duration = Duration::from_secs(11 * 60);
+/// How long it may take to note that no daemon works here any more.
+const LEFT_WITHIN: Duration = Duration::from_secs(2);
 /// When the summary of a day is due, in UTC.
 const SUMMARY_AT: NaiveTime = NaiveTime::from_hms_opt(8, 0, 0).expect("a time");
 
@@ -92,6 +98,10 @@ impl Daemon {
             stop: self.stop,
             mails: Arc::new(Notify::new()),
         };
+        if self.settings.machine.is_some() {
+            // Until it is known, no mail goes out.
+            bench.monitor.set(Part::Machine, Some("the daemon has just begun".to_owned()));
+        }
         let mailing = tokio::spawn(send_mails(bench.clone(), self.delivery.clone()));
         let (sender, ticks) = mpsc::channel(1);
         let ticking = Ticking::start(&bench.clock, sender).await?;
@@ -107,6 +117,14 @@ impl Daemon {
         // Its end has a limit of its own.
         bench.notifier.needs(MAIL_STOP);
         let _ = mailing.await;
+        if let Some(machine) = self.settings.machine {
+            // If that fails, it looks like a crash: the next machine waits a little.
+            let left = bench.store.with_tx(move |tx| {
+                let machine = machine.clone();
+                Box::pin(async move { tx.leave(&machine).await })
+            });
+            let _ = timeout(LEFT_WITHIN, left).await;
+        }
         Ok(())
     }
 }
@@ -125,7 +143,7 @@ async fn keep_ticking(
 ) {
     let worker = Worker { name: settings.name.clone(), share_rentals: settings.share_rentals, skew: 0 };
     let run_settings = tick::run_settings(settings.batch_rentals, &settings.name);
-    let mut engine = Engine::new(bench.clone(), run_settings, worker, settings.accept_clock);
+    let mut engine = Engine::new(bench.clone(), run_settings, worker, settings.machine.clone(), settings.accept_clock);
     let mut stop = bench.stop.clone();
     let (mut failures, mut ready) = (0, false);
     while !*stop.borrow() {
@@ -224,6 +242,14 @@ async fn send_mails(bench: Bench, mut settings: watch::Receiver<DeliverySettings
     let mut stop = bench.stop.clone();
     let mut failures = 0;
     while !*stop.borrow() {
+        if bench.monitor.has_problem(Part::Machine) {
+            tokio::select! {
+                () = told(&mut stop) => {}
+                () = bench.mails.notified() => {}
+                () = tokio::time::sleep(MAIL_EVERY) => {}
+            }
+            continue;
+        }
         let now = settings.borrow_and_update().clone();
         let (store, clock) = (bench.store.clone(), Arc::clone(&bench.clock));
         let (ending, mut stop_now) = (stop.clone(), stop.clone());

@@ -19,7 +19,10 @@ use crate::domain::report::Tally;
 use crate::domain::timekeeping::{ClockAlarm, Reading, check};
 use crate::monitor::{Monitor, Part};
 use crate::render::report::ReportFormat;
-use crate::run::{DateWork, Dates, Progress, RunSettings, Runner, Schedule, Stopped, TenantWork, Unwatched, Worker};
+use crate::run::{
+    DateWork, Dates, Progress, RunSettings, Runner, Schedule, Stopped, TenantWork, Unwatched, Worker, read_clock,
+};
+use crate::store::daemon::Machine;
 use crate::store::parked::ParkedRow;
 use crate::store::runs::RunKind;
 use crate::store::shares::{Claimed, Share};
@@ -44,6 +47,8 @@ pub(super) struct Engine {
     bench: Bench,
     settings: RunSettings,
     worker: Worker,
+    /// Where this daemon is, if no other machine may work on the database.
+    machine: Option<Machine>,
     accept_clock: bool,
     /// When this daemon came up: what is parked then is tried once more.
     started: i64,
@@ -78,16 +83,33 @@ pub(super) struct Ticked {
     pub all_done: bool,
 }
 
+/// A daemon is taken to work on a machine for so long after it was seen there: it is seen each minute.
+pub const SEEN_FOR: TimeDelta = TimeDelta::seconds(150);
+
+/// What to tell people who use a database of one machine on two.
+pub fn elsewhere(host: &str) -> String {
+    format!(
+        "a daemon on another machine, {host}, works on this SQLite database: stop it there (after a crash wait {} s), or use PostgreSQL",
+        SEEN_FOR.num_seconds()
+    )
+}
+
 /// How often to look whether what others hold has become free.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// A tenant that fails is tried after a minute, then after ever longer times up to this one.
 const RETRY_MINUTES_MAX: i64 = 60;
 
 impl Engine {
-    pub fn new(bench: Bench, settings: RunSettings, worker: Worker, accept_clock: bool) -> Self {
+    pub fn new(
+        bench: Bench,
+        settings: RunSettings,
+        worker: Worker,
+        machine: Option<Machine>,
+        accept_clock: bool,
+    ) -> Self {
         let started = micros(bench.clock.now());
         let (failing, told) = Default::default();
-        Self { bench, settings, worker, accept_clock, started, good: None, alarm: None, failing, told }
+        Self { bench, settings, worker, machine, accept_clock, started, good: None, alarm: None, failing, told }
     }
 
     /// Works until nothing is due; gives nothing if it broke off, told to stop or with a clock that cannot be believed.
@@ -121,20 +143,22 @@ impl Engine {
         self.bench.notifier.alive();
     }
 
-    /// What time it is, in microseconds; nothing while the clock cannot be believed: then nothing is billed.
+    /// What time it is, in microseconds; nothing while the clock cannot be believed, or while another machine has the database:
+    /// then nothing is billed.
     pub async fn believed_time(&mut self) -> anyhow::Result<Option<i64>> {
         self.alive();
         let Bench { store, clock, .. } = self.bench.clone();
-        let mut session = store.read().await?;
-        let last_seen = session.last_seen().await?;
-        session.end().await;
-        let database = if clock.is_machine() { store.database_time().await? } else { None };
-        let wall = micros(clock.now());
-        // A person said so: whatever was noted before does not count.
-        let last_seen = last_seen.filter(|_| !self.accept_clock);
-        let reading = Reading { wall, steady: clock.steady(), database, last_seen };
+        let mut reading = read_clock(&store, &*clock).await?;
+        if self.accept_clock {
+            // A person said so: whatever was noted before does not count.
+            reading.last_seen = None;
+        }
+        let Reading { wall, database, .. } = reading;
         let first = self.good.is_none();
         let right = self.judge(reading);
+        if right && !self.accept_clock && self.is_elsewhere(wall).await? {
+            return Ok(None);
+        }
         if right {
             self.worker.skew = database.map_or(0, |database| database - wall);
             // At the start too, so that the first summary holds the first runs.
@@ -145,6 +169,28 @@ impl Engine {
             }
         }
         Ok(right.then_some(wall))
+    }
+
+    /// Whether a daemon on another machine works on this database, which is of one machine.
+    async fn is_elsewhere(&mut self, now: i64) -> anyhow::Result<bool> {
+        let Some(machine) = self.machine.clone() else { return Ok(false) };
+        let since = now - SEEN_FOR.num_microseconds().unwrap_or_default();
+        let occupied = self.bench.store.with_tx(move |tx| {
+            let machine = machine.clone();
+            Box::pin(async move { tx.occupy(&machine, now, since).await })
+        });
+        let problem = occupied.await?.map(|host| elsewhere(&host));
+        let is_elsewhere = problem.is_some();
+        if self.bench.monitor.set(Part::Machine, problem.clone()) {
+            match problem {
+                Some(problem) => tracing::error!("nothing is billed and no mail is sent: {problem}"),
+                None => {
+                    tracing::info!("the database is this machine's");
+                    self.bench.mails.notify_one();
+                }
+            }
+        }
+        Ok(is_elsewhere)
     }
 
     /// The same in between, by what needs no database.

@@ -7,6 +7,15 @@ use chrono::NaiveDate;
 use super::parked::ParkedRow;
 use super::{Result, Session, Store, dialect, on};
 
+/// Where a program runs.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Which start of which kernel: two programs with the same one see each other's locks on files.
+    pub kernel: String,
+    /// Its name, for people.
+    pub host: String,
+}
+
 impl Session {
     /// Each tenant's latest completed date; a tenant without one is absent.
     pub async fn last_completed_dates(&mut self) -> Result<HashMap<String, NaiveDate>> {
@@ -43,6 +52,46 @@ impl Session {
         .await?
         .rows_affected());
         Ok(())
+    }
+
+    /// Notes that a daemon works on this machine, unless one was seen on another at `since` or later: then gives its name.
+    pub async fn occupy(&mut self, machine: &Machine, now: i64, since: i64) -> Result<Option<String>> {
+        let elsewhere = self.works_elsewhere(machine, since).await?;
+        if elsewhere.is_none() {
+            on!(self, |conn| sqlx::query::<Db>(
+                "insert into daemon_state (id, seen_at, summarized_at, machine, host) values (1, $3, $3, $1, $2)
+                 on conflict (id) do update set machine = excluded.machine, host = excluded.host"
+            )
+            .bind(&machine.kernel)
+            .bind(&machine.host)
+            .bind(now)
+            .execute(conn)
+            .await?
+            .rows_affected());
+            self.see(now, false).await?;
+        }
+        Ok(elsewhere)
+    }
+
+    /// Notes that no daemon works on this machine any more.
+    pub async fn leave(&mut self, machine: &Machine) -> Result<()> {
+        on!(self, |conn| sqlx::query::<Db>("update daemon_state set machine = null, host = null where machine = $1")
+            .bind(&machine.kernel)
+            .execute(conn)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// The name of another machine on which a daemon worked at an instant or later.
+    pub async fn works_elsewhere(&mut self, machine: &Machine, since: i64) -> Result<Option<String>> {
+        Ok(on!(self, |conn| sqlx::query_scalar::<Db, String>(
+            "select host from daemon_state where machine <> $1 and seen_at >= $2"
+        )
+        .bind(&machine.kernel)
+        .bind(since)
+        .fetch_optional(conn)
+        .await?))
     }
 
     /// Takes the operator's daily summary upon itself: tells since when it has to report, or `None` if the last one was made

@@ -226,6 +226,11 @@ impl Store {
         }
     }
 
+    /// Whether only programs on one machine may have it open.
+    pub fn is_of_one_machine(&self) -> bool {
+        matches!(self.pools, Pools::Sqlite { .. })
+    }
+
     /// How many batches of one run are worth writing at a time.
     pub fn writers(&self) -> usize {
         match &self.pools {
@@ -377,6 +382,7 @@ const SQLITE_MIGRATIONS: Migrations = &[
     ),
     (8, "keep_documents", include_str!("../../migrations/sqlite/0008_keep_documents.sql")),
     (9, "cover_members", include_str!("../../migrations/sqlite/0009_cover_members.sql")),
+    (10, "know_the_machine", include_str!("../../migrations/sqlite/0010_know_the_machine.sql")),
 ];
 const POSTGRES_MIGRATIONS: Migrations = &[
     (1, "create_ledger", include_str!("../../migrations/postgres/0001_create_ledger.sql")),
@@ -392,6 +398,7 @@ const POSTGRES_MIGRATIONS: Migrations = &[
     ),
     (8, "keep_documents", include_str!("../../migrations/postgres/0008_keep_documents.sql")),
     (9, "cover_members", include_str!("../../migrations/postgres/0009_cover_members.sql")),
+    (10, "know_the_machine", include_str!("../../migrations/postgres/0010_know_the_machine.sql")),
 ];
 
 /// The schema that this program works with: the number of its last migration.
@@ -408,6 +415,11 @@ fn migrator(migrations: Migrations) -> Migrator {
 }
 
 fn migration_error(error: sqlx::migrate::MigrateError) -> anyhow::Error {
+    if let sqlx::migrate::MigrateError::VersionMissing(version) = error {
+        return anyhow!(
+            "the database has schema {version} and this program works with {SCHEMA_VERSION}: it needs a newer billday"
+        );
+    }
     anyhow::Error::new(error).context("cannot bring the database's schema up to date")
 }
 

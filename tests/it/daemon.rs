@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::support::daemon::{Daemon, TimeFile, eventually};
 use crate::support::random::Random;
+use crate::support::smtp::acceptor;
 use crate::support::world::{World, day, group, rental, tenant};
 use crate::support::{TestDb, assert_verified, on_both, run, torture};
 
@@ -299,6 +300,55 @@ on_both! {
         assert!(interrupted > 0, "no daemon was stopped at work");
     }
 
+    async fn a_daemon_that_is_told_to_stop_twice_ends_at_once(db: TestDb) {
+        let world = busy(db).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
+        let held = world.db.hold().await;
+        let daemon = Daemon::start(&world.db, &time);
+        daemon.says("the daemon starts").await;
+        daemon.signal("-TERM");
+        daemon.says("told to stop: the batches").await;
+        let log = daemon.log_file();
+        let (status, took) = daemon.stop().await;
+        let log = std::fs::read_to_string(log).expect("the log");
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(log.contains("told to stop a second time"), "{log}");
+        drop(held);
+        let daemon = Daemon::start(&world.db, &time);
+        world.db.completes("2026-01-15").await;
+        daemon.stop().await;
+        assert_verified(&world.db).await;
+    }
+
+    async fn a_dead_daemons_share_is_taken_over_within_75_seconds_by_one_that_was_there(db: TestDb) {
+        let world = busy(db).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
+        let slow = [("BILLDAY_RUN__BATCH_RENTALS", "1"), ("BILLDAY_RUN__SHARE_RENTALS", "100000")];
+        let dead = Daemon::start_with(&world.db, &time, &[], &slow);
+        eventually("some are billed", async || world.db.number(PAYMENTS).await >= 3).await;
+        dead.kill();
+        let billed = world.db.number(PAYMENTS).await;
+        assert!(billed < 125, "it was killed too late: {billed}");
+        let other = Daemon::start(&world.db, &time);
+        other.says("ready").await;
+        // It looks again every two seconds; each look sees time go on by five.
+        for second in 1..=75 {
+            if world.db.number(PAYMENTS).await > billed {
+                break;
+            }
+            time.set(&format!("2026-01-15T12:{:02}:{:02}Z", second / 60, second % 60));
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        world.db.completes("2026-01-15").await;
+        let waited = "select (new.started_at - old.beat_at) / 1000000 from runs new, runs old
+                      where old.error = 'taken over' and new.state = 'completed'";
+        let waited = world.db.number(waited).await;
+        assert!((60..=75).contains(&waited), "{waited} s\n{}", other.log());
+        other.stop().await;
+        assert_verified(&world.db).await;
+    }
+
     async fn a_year_of_daemons_that_are_killed_is_a_year_of_single_runs(db: TestDb) {
         let other = if db.is_sqlite() { TestDb::sqlite().await } else { TestDb::postgres().await };
         let (lived, model) = (World::new(db).await, World::new(other).await);
@@ -431,6 +481,26 @@ on_both! {
         daemon.stop().await;
     }
 
+    async fn the_heartbeat_is_heard_over_tls(db: TestDb) {
+        let world = busy(db).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
+        let ca = world.db.dir.path().join("ca.pem");
+        let acceptor = acceptor(&ca);
+        let watch = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://localhost:{}/ping", watch.local_addr().expect("an address").port());
+        let ca = ca.display().to_string();
+        let env = [("BILLDAY_DAEMON__HEARTBEAT_URL", url.as_str()), ("SSL_CERT_FILE", &ca), ("BILLDAY_LOG__LEVEL", "debug")];
+        let daemon = Daemon::start_with(&world.db, &time, &[], &env);
+        let (caller, _) = watch.accept().await.expect("a heartbeat");
+        let mut caller = acceptor.accept(caller).await.expect("TLS");
+        let mut request = vec![0; 9];
+        caller.read_exact(&mut request).await.expect("a request");
+        assert_eq!(request, b"GET /ping");
+        caller.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("an answer");
+        daemon.says("the heartbeat was heard").await;
+        daemon.stop().await;
+    }
+
     async fn the_operator_gets_one_summary_a_day_also_when_nothing_was_due(db: TestDb) {
         let world = busy(db).await;
         let time = TimeFile::new(&world.db, "2026-01-15T07:00:00Z");
@@ -498,6 +568,10 @@ on_both! {
             ];
             let daemon = Daemon::start_with(&world.db, &time, &[], &env);
             daemon.says("the heartbeat failed").await;
+            if format == "text" {
+                assert_eq!(daemon.page("/canary?mail=buyer@canary.example").await.0, 404);
+                daemon.says("status=404").await;
+            }
             let sent = "select count(*) from outbox where state = 'pending'";
             eventually("mails are sent", async || world.db.number(sent).await == 0).await;
             daemon.stop().await;
@@ -618,6 +692,50 @@ const LEDGER: [&str; 3] = [
 /// A port on which nobody listens.
 fn unused_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}
+
+#[test]
+fn a_sqlite_file_is_worked_on_by_daemons_of_one_machine_at_a_time() {
+    run(async {
+        let world = busy(TestDb::sqlite().await).await;
+        let env = [("BILLDAY_MAIL__TRANSPORT", "folder")];
+        let time = TimeFile::new(&world.db, "2026-01-14T12:00:00Z");
+        let daemon = Daemon::start(&world.db, &time);
+        world.db.completes("2026-01-14").await;
+        let here = "select count(*) from daemon_state where machine is not null and host is not null";
+        assert_eq!(world.db.number(here).await, 1);
+        daemon.stop().await;
+        assert_eq!(world.db.number(here).await, 0, "who ends leaves at once");
+
+        time.set("2026-01-15T12:00:00Z");
+        world
+            .db
+            .execute("update daemon_state set machine = 'another', host = 'north', seen_at = 1768478340000000")
+            .await;
+        let told = crate::cli::billday_with(
+            world.db.dir.path(),
+            &world.db.url,
+            &["run", "--run-date", "2026-01-15"],
+            &[("BILLDAY_TEST_NOW", "2026-01-15T12:00:00Z")],
+        );
+        assert!(
+            told.status == 2 && told.err.contains("a daemon on another machine, north, works on this SQLite database"),
+            "{told:?}"
+        );
+        let daemon = Daemon::start_with(&world.db, &time, &[], &env);
+        daemon.says("nothing is billed and no mail is sent: a daemon on another machine, north").await;
+        let (status, body) = daemon.page("/readyz").await;
+        assert!(status == 503 && body.contains("another machine, north"), "{status} {body}");
+        assert_eq!(world.db.number(PAYMENTS).await, 0);
+        // The other was seen a minute ago; now nobody has seen it for three.
+        time.set("2026-01-15T12:02:01Z");
+        daemon.says("the database is this machine's").await;
+        world.db.completes("2026-01-15").await;
+        let waiting = "select count(*) from outbox where state = 'pending'";
+        eventually("the mails go out", async || world.db.number(waiting).await == 0).await;
+        daemon.stop().await;
+        assert_verified(&world.db).await;
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cli::{billday, billday_with};
 use crate::support::world::{World, rental};
-use crate::support::{TestDb, on_both};
+use crate::support::{TestDb, on_both, run};
 
 /// One invoice with a plain PDF and one with an XRechnung beside it, billed and not sent yet.
 async fn billed(db: TestDb) -> World {
@@ -99,6 +99,35 @@ on_both! {
         let taken = world.db.file("taken", "a file");
         with(taken.to_str().expect("a path"), &["config", "check"]).expect(2, &["taken: cannot write a document: "]);
     }
+}
+
+/// On PostgreSQL alone: the limit would hold for the file of a SQLite database too.
+#[test]
+fn a_disk_that_takes_no_more_documents_keeps_the_mails_waiting() {
+    run(async {
+        let world = billed(TestDb::postgres().await).await;
+        let (folder, url) = (world.db.dir.path(), world.db.url.as_str());
+        // The shell ignores the signal, and so does what it starts: a write beyond the limit is an error, as on a full disk.
+        let output = std::process::Command::new("sh")
+            .args([
+                "-c",
+                "trap '' XFSZ; ulimit -f 8; exec \"$0\" outbox send --database \"$1\"",
+                env!("CARGO_BIN_EXE_billday"),
+                url,
+            ])
+            .env("BILLDAY_TEST_NOW", "2026-11-15T12:00:00Z")
+            .current_dir(folder)
+            .output()
+            .expect("a shell");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{told}");
+        assert!(told.contains("documents.store documents: cannot keep T/2026/INV-2026-000001-pay_"), "{told}");
+        assert_eq!(world.db.number("select count(*) from outbox where state = 'pending' and attempts = 0").await, 2);
+        assert_eq!(world.db.number("select count(*) from documents").await, 0);
+        billday(folder, url, &["outbox", "send"]).expect(0, &[]);
+        billday(folder, url, &["verify", "--documents"]).expect(0, &["Proved"]);
+        kept_file(folder, "INV-2026-000001", ".pdf");
+    });
 }
 
 /// A bucket on this machine: as much of S3 over HTTP as keeping documents needs.

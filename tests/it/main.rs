@@ -22,6 +22,7 @@ mod preview;
 mod properties;
 mod rules;
 mod smtp;
+mod starting;
 mod store;
 mod verify;
 mod worked_examples;

@@ -53,14 +53,21 @@ pub(super) fn lay_out(
     typesetter: &mut Typesetter,
 ) -> Vec<Page> {
     let mut sheet = Sheet::new(document, words, logo, typesetter);
+    let panel = sheet.payment_panel();
     sheet.head();
     sheet.summary();
     sheet.lines();
     sheet.totals();
-    sheet.payment();
+    sheet.payment(panel);
     let pages = sheet.finish();
     typesetter.forget();
     pages
+}
+
+/// A block drawn ahead, from the top of nowhere.
+struct Panel {
+    items: Vec<Item>,
+    height: f32,
 }
 
 /// The pages as far as they are laid out.
@@ -77,6 +84,8 @@ struct Sheet<'a> {
     y: f32,
     /// Where the foot begins.
     bottom: f32,
+    /// How much room the totals and the panel under them take.
+    closing: f32,
     columns: Columns,
     /// The net sum of the lines so far.
     carried: i64,
@@ -129,6 +138,7 @@ impl<'a> Sheet<'a> {
             pages: vec![Page::default()],
             y: MARGIN,
             bottom: 0.0,
+            closing: TOTALS_ROOM,
             columns: Columns::new(amount),
             carried: 0,
         };
@@ -341,9 +351,9 @@ impl<'a> Sheet<'a> {
         let beside = product.width() + DETAILS_GAP + details.width() <= width && product.height() < 2.0 * BODY.size;
         let details_at = if beside { (x + product.width() + DETAILS_GAP, 1.6) } else { (x, product.height()) };
         let height = product.height().max(details_at.1 + details.height()) + 5.0;
-        // The last line goes along with the totals, which would look forlorn on a page of their own.
+        // The last line goes along with the totals and how to pay, which would look forlorn on a page of their own.
         let is_last = position == self.document.lines.len();
-        if !self.fits(height + if is_last { TOTALS_ROOM } else { CARRIED_ROOM }) {
+        if !self.fits(height + if is_last { self.closing } else { CARRIED_ROOM }) {
             self.next_page();
         }
         let y = self.y + 2.0;
@@ -402,7 +412,7 @@ impl<'a> Sheet<'a> {
     /// Net, tax and total, and why there is no tax.
     fn totals(&mut self) {
         let (document, words) = (self.document, self.words);
-        if !self.fits(TOTALS_ROOM) {
+        if !self.fits(self.closing) {
             self.next_page();
         }
         self.y += 10.0;
@@ -427,8 +437,8 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    /// How to pay, in a panel that is never torn apart.
-    fn payment(&mut self) {
+    /// How to pay, drawn before all else on a page of its own: only then is known how much room the last page needs.
+    fn payment_panel(&mut self) -> Panel {
         let (document, words) = (self.document, self.words);
         let rows = self.bank_details();
         let sentence = match document.total {
@@ -438,7 +448,6 @@ impl<'a> Sheet<'a> {
         };
         let questions =
             shown_if(document.seller.email.as_deref()).map(|email| fill(words.questions, &[("email", &email)]));
-        // Drawn once on a page of its own to see how high it is, then moved to where it fits.
         let before = std::mem::replace(&mut self.pages, vec![Page::default()]);
         let start = std::mem::replace(&mut self.y, PADDING);
         if !rows.is_empty() {
@@ -458,16 +467,23 @@ impl<'a> Sheet<'a> {
         }
         let height = self.y.max(left) + PADDING - 2.0;
         let drawn = std::mem::replace(&mut self.pages, before);
-        self.y = start + 20.0;
-        if !self.fits(height) {
+        self.y = start;
+        self.closing = TOTALS_ROOM + PANEL_GAP + height;
+        Panel { items: drawn.into_iter().flat_map(|page| page.items).collect(), height }
+    }
+
+    /// Puts the panel where it fits; it is never torn apart.
+    fn payment(&mut self, panel: Panel) {
+        self.y += PANEL_GAP;
+        if !self.fits(panel.height) {
             self.blank_page();
         }
-        self.area((MARGIN, CONTENT), (self.y, height), PANEL);
+        self.area((MARGIN, CONTENT), (self.y, panel.height), PANEL);
         let top = self.y;
-        for item in drawn.into_iter().flat_map(|page| page.items) {
+        for item in panel.items {
             self.push(moved(item, top));
         }
-        self.y += height;
+        self.y += panel.height;
     }
 
     fn bank_details(&self) -> Vec<(&'static str, String)> {
@@ -545,6 +561,8 @@ const LINE_ROOM: f32 = 34.0;
 const DETAILS_GAP: f32 = 7.0;
 /// What the totals need, with a note.
 const TOTALS_ROOM: f32 = 100.0;
+/// Between the totals and the panel that tells how to pay.
+const PANEL_GAP: f32 = 20.0;
 /// What the sum so far needs at the end of a page.
 const CARRIED_ROOM: f32 = 20.0;
 

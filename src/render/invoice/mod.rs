@@ -145,6 +145,20 @@ mod tests {
     }
 
     #[test]
+    fn the_last_page_has_a_line_the_totals_and_how_to_pay() {
+        let mut typesetter = InvoiceRenderer::new().unwrap().typesetter;
+        for count in 1..=90 {
+            let pages = layout::lay_out(&with_lines(count), Words::of("en"), None, &mut typesetter);
+            let is_rule = |item: &&page::Item| matches!(item, page::Item::Area { width, height, .. } if *width > 400.0 && *height < 0.9);
+            let lines: Vec<usize> = pages.iter().map(|page| page.items.iter().filter(is_rule).count()).collect();
+            // A rule stands above each foot, under each line and under each sum that is brought forward.
+            let others = |page| if page == 0 { 1 } else { 2 };
+            assert!(lines[lines.len() - 1] > others(lines.len() - 1), "{count} lines: {lines:?}");
+            assert_eq!(lines.iter().sum::<usize>() - (0..lines.len()).map(others).sum::<usize>(), count, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn a_pdf_says_that_it_is_pdf_a_and_carries_its_xml_as_factur_x() {
         let rendered = render(&sample());
         let text = String::from_utf8_lossy(&rendered.pdf);

@@ -128,7 +128,7 @@ impl RunView {
 
 /// How many things of a tenant wait for a person.
 fn open_questions(tenant: &TenantReport) -> u64 {
-    (tenant.parked.len() + tenant.withheld.len()) as u64 + tenant.delivery.undeliverable
+    (tenant.parked.len() + tenant.withheld.len()) as u64 + tenant.delivery.failed + tenant.delivery.undeliverable
 }
 
 /// What those things are, in one phrase.
@@ -136,6 +136,7 @@ fn reasons(tenant: &TenantReport) -> String {
     let counts = [
         (tenant.parked.len() as u64, "parked"),
         (tenant.withheld.len() as u64, "withheld"),
+        (tenant.delivery.failed, "not delivered"),
         (tenant.delivery.undeliverable, "without an address"),
     ];
     let words = counts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
@@ -157,6 +158,9 @@ struct TenantView {
     already_billed: Option<String>,
     mails: Option<String>,
     mail_count: u64,
+    /// Not each invoice is delivered, or is told below with why not.
+    mails_open: bool,
+    failed: Option<String>,
     undeliverable: Option<String>,
     outbox: String,
     parked: Vec<ParkedView>,
@@ -189,6 +193,8 @@ impl TenantView {
                 + tenant.delivery.sent
                 + tenant.delivery.failed
                 + tenant.delivery.undeliverable,
+            mails_open: !report.dry_run && tenant.delivery.waiting + tenant.delivery.failed > 0,
+            failed: some(tenant.delivery.failed, "mail was", "mails were"),
             undeliverable: some(tenant.delivery.undeliverable, "invoice has", "invoices have"),
             outbox: advice::list_outbox(id),
             parked: tenant.parked.iter().map(|(subject, problem)| ParkedView::new(tenant, subject, problem)).collect(),
@@ -393,6 +399,7 @@ fn sentence(message: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::plan::{BadRecord, ProblemCode};
+    use crate::domain::report::Delivery;
     use crate::render::report::samples::{self, render};
     use crate::render::report::write_html;
 
@@ -430,6 +437,22 @@ mod tests {
         ] {
             assert!(page.contains(shown), "{shown}");
         }
+    }
+
+    #[test]
+    fn the_mails_are_amber_until_each_is_delivered_or_told_why_not() {
+        let (mut report, _) = samples::busy_report();
+        report.tenants.truncate(1);
+        report.dry_run = false;
+        let mut page = |delivery| {
+            report.tenants[0].delivery = delivery;
+            render(write_html, &report, &mut [PaymentSpool::all()])
+        };
+        let amber = "<div class=\"card open\">\n    <div class=\"label\">Mails</div>";
+        assert!(page(Delivery { waiting: 1, sent: 2, ..Delivery::default() }).contains(amber));
+        let failed = page(Delivery { failed: 1, sent: 2, ..Delivery::default() });
+        assert!(failed.contains(amber) && failed.contains("1 mail was not delivered"), "{failed}");
+        assert!(!page(Delivery { sent: 3, ..Delivery::default() }).contains(amber));
     }
 
     #[test]

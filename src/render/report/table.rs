@@ -226,7 +226,7 @@ fn write_delivery(out: &mut dyn Write, dry_run: bool, tenant: &TenantReport) -> 
     if let Some(mails) = mails(tenant.delivery, dry_run) {
         writeln!(out, "Mails: {mails}")?;
     }
-    if tenant.delivery.undeliverable > 0 {
+    if tenant.delivery.undeliverable + tenant.delivery.failed > 0 {
         writeln!(out, "  see them:      {}", advice::list_outbox(&tenant.tenant_id))?;
     }
     Ok(())

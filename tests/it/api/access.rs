@@ -226,7 +226,8 @@ on_both! {
     async fn answers_come_in_their_order(db: TestDb) {
         let api = ApiWorld::new(db).await;
         // Unknown places and methods come before the key.
-        HttpRequest::new("GET", "/v1/nothing").send(api.address).await.expect(404, "NOT_FOUND");
+        let told = HttpRequest::new("GET", "/v1/nothing").send(api.address).await.expect(404, "NOT_FOUND");
+        assert!(told.header("x-request-id").is_some(), "{}", told.body);
         HttpRequest::new("GET", "/v1/billing-groups/").send(api.address).await.expect(404, "NOT_FOUND");
         let told = HttpRequest::new("PUT", GROUPS).send(api.address).await.expect(405, "METHOD_NOT_ALLOWED");
         assert_eq!(told.header("allow"), Some("GET,HEAD,POST"));

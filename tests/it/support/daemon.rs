@@ -66,6 +66,11 @@ impl Daemon {
         Self { child, log }
     }
 
+    /// Where its log is, also after it has ended.
+    pub fn log_file(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("the log")
     }
@@ -88,6 +93,12 @@ impl Daemon {
     /// Where it serves.
     pub async fn address(&self) -> SocketAddr {
         self.says("serving the API").await;
+        self.listening_at().await
+    }
+
+    /// The same, also before its database is open.
+    pub async fn listening_at(&self) -> SocketAddr {
+        self.says("address=").await;
         let log = self.log();
         let address = log.split_once("address=").expect("an address").1;
         address.split_whitespace().next().expect("an address").parse().expect("an address")

@@ -164,6 +164,20 @@ impl TestDb {
         self.url.replace("postgres://postgres@", &format!("postgres://{role}@"))
     }
 
+    /// Keeps everybody else from writing, until what it gives is dropped.
+    pub async fn hold(&self) -> Box<dyn std::any::Any + Send> {
+        if self.is_sqlite() {
+            let mut conn = self.sqlite_connection().await;
+            sqlx::raw_sql("begin immediate").execute(&mut conn).await.expect("the only writer");
+            Box::new(conn)
+        } else {
+            let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
+            let tables = "begin; lock table daemon_state, runs, shares, payments in exclusive mode";
+            sqlx::raw_sql(tables).execute(&mut conn).await.expect("locked tables");
+            Box::new(conn)
+        }
+    }
+
     /// Ends all connections to a PostgreSQL database.
     pub async fn cut_connections(&self) {
         let name = self.postgres_name.as_deref().expect("a PostgreSQL database");
