@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::world::{World, rental};
 use crate::support::on_both;
+use crate::support::world::{World, rental};
 
 on_both! {
     async fn mails_that_a_wrong_clock_put_off_or_claimed_for_years_are_due_again_and_others_stay(db: TestDb) {

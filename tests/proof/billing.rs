@@ -385,7 +385,7 @@ fn is_end(world: &World) -> bool {
         && world.workers.iter().all(|worker| *worker == Worker::Idle)
 }
 
-const FAULTS: Faults = Faults { ends: 2, lapses: 2, lost_answers: 1, whole_runs: 0 };
+const FAULTS: Faults = Faults { ends: 1, lapses: 1, lost_answers: 1, whole_runs: 0 };
 
 fn three(guards: Guards, faults: Faults) -> Billing {
     Billing { guards, workers: 3, shares: 2, batches: 1, faults }
