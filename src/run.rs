@@ -227,6 +227,8 @@ struct TenantRun<'r, 'a> {
     turn: Turn,
     /// The part of the date that is run; all of it without.
     share: Option<Share>,
+    /// What the clock showed when it began, and the one that nobody sets.
+    began: (i64, i64),
 }
 
 /// A planned batch on its way into the database.
@@ -280,7 +282,15 @@ impl<'r, 'a> TenantRun<'r, 'a> {
         let spool = runner.settings.format.spool();
         let own_hasher = PlanHasher::default();
         let (tally, batches, turn, issue_date) = (Tally::default(), 0, Turn::Now, work.run_date);
-        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally, batches, issue_date, turn, share }
+        let began = (clock::micros(runner.clock.now()), runner.clock.steady());
+        Self { runner, work, run_id, hasher, own_hasher, spool, report, tally, batches, issue_date, turn, share, began }
+    }
+
+    /// The present, by the clock that nobody sets on top of what it was at the beginning: a clock that is set while a run goes
+    /// on moves neither its lease nor its issue date.
+    fn now(&self) -> i64 {
+        let (wall, steady) = self.began;
+        wall + (self.runner.clock.steady() - steady)
     }
 
     async fn bill(&mut self) -> anyhow::Result<()> {
@@ -360,8 +370,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
     fn renew_beside(&self) -> Option<AbortOnDrop> {
         let Share { held, run_id, .. } = self.share.clone()?;
         let store = self.runner.store.clone();
-        // By the steady clock on top of what it was: a clock that is set moves no lease.
-        let (begun, now) = (std::time::Instant::now(), clock::micros(self.runner.clock.now()));
+        let (begun, now) = (std::time::Instant::now(), self.now());
         Some(AbortOnDrop(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
@@ -387,7 +396,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
     /// The tenant's real today; for a dry run of a later date, that date; never before the series' last one.
     async fn read_issue_date(&self, view: &mut View) -> anyhow::Result<NaiveDate> {
         let tenant = &self.work.tenant;
-        let today = local_date(self.runner.clock.now(), tenant.time_zone);
+        let today = local_date(clock::instant(self.now()).unwrap_or_default(), tenant.time_zone);
         let day = if self.runner.settings.dry_run { today.max(self.work.run_date) } else { today };
         Ok(view.session().await?.issue_date(tenant, day).await?)
     }
@@ -414,7 +423,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             tenant: self.work.tenant.clone(),
             run_id: self.run_id.to_owned(),
             run_date: self.work.run_date,
-            now: clock::micros(self.runner.clock.now()),
+            now: self.now(),
             subjects,
             batches_before: self.batches,
             tally: self.tally.clone(),
@@ -546,7 +555,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
     async fn begin(&self) -> Result<(), StoreError> {
         let work = self.work.clone();
         let settings = self.runner.settings.clone();
-        let (run_id, now) = (self.run_id.to_owned(), clock::micros(self.runner.clock.now()));
+        let (run_id, now) = (self.run_id.to_owned(), self.now());
         let begin = self.runner.store.with_tx(move |tx| {
             Box::pin(async move {
                 let start = RunStart {
@@ -568,7 +577,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
     async fn complete(&self) -> Result<(), StoreError> {
         let work = self.work.clone();
         let only = self.runner.settings.only.clone();
-        let (run_id, now) = (self.run_id.to_owned(), clock::micros(self.runner.clock.now()));
+        let (run_id, now) = (self.run_id.to_owned(), self.now());
         let (tally, plan_hash) = (self.tally.clone(), self.own_hasher.finish());
         let never_charged = self.report.never_charged;
         let held = self.share.as_ref().map(|share| share.held.clone());
@@ -576,8 +585,13 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             Box::pin(async move {
                 let tenant_id = &work.tenant.tenant_id;
                 let runs = match &held {
-                    None => Some(vec![run_id.clone()]),
                     Some(held) => tx.finish_share(held).await?,
+                    None => {
+                        if only.is_none() {
+                            tx.drop_abandoned_shares(tenant_id, work.run_date, now).await?;
+                        }
+                        Some(vec![run_id.clone()])
+                    }
                 };
                 tx.complete_run(tenant_id, &run_id, &tally, never_charged, &plan_hash, now).await?;
                 // All of the date is done, by this run or by the runs of its shares.
@@ -585,9 +599,6 @@ impl<'r, 'a> TenantRun<'r, 'a> {
                     let (first, since) = tx.first_run(tenant_id, &runs).await?;
                     tx.settle_parked(tenant_id, &runs, since, work.run_date, only.as_ref(), now).await?;
                     if only.is_none() {
-                        if held.is_none() {
-                            tx.drop_abandoned_shares(tenant_id, work.run_date, now).await?;
-                        }
                         tx.complete_date(tenant_id, work.run_date, &first, now).await?;
                     }
                 }
@@ -628,7 +639,7 @@ impl<'r, 'a> TenantRun<'r, 'a> {
             return;
         }
         let (tenant_id, run_id) = (self.work.tenant.tenant_id.clone(), self.run_id.to_owned());
-        let (text, now) = (format!("{error:#}"), clock::micros(self.runner.clock.now()));
+        let (text, now) = (format!("{error:#}"), self.now());
         let held = self.share.as_ref().map(|share| share.held.clone());
         let note = self.runner.store.with_tx(move |tx| {
             Box::pin(async move {

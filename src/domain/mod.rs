@@ -6,7 +6,9 @@ pub mod plan;
 
 pub mod brand;
 pub mod calendar;
+pub mod catch_up;
 pub mod customer;
+pub mod day;
 pub mod document;
 pub mod e_invoice;
 pub mod group;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::clock::{Clock, micros};
 use crate::domain::Tenant;
 use crate::domain::calendar::local_date;
+use crate::domain::catch_up::{Missed, counted_from, missed};
 use crate::domain::timekeeping::Reading;
 use crate::store::runs::RunKind;
 use crate::store::{Session, Store, StoreError};
@@ -130,10 +131,10 @@ impl Schedule {
         let mut catches_up = false;
         for tenant in tenants {
             let today = local_date(now, tenant.time_zone);
-            let missed = missed_dates(tenant, today, session).await?;
-            catches_up |= !missed.recent.is_empty();
-            overdue.extend(missed.overdue);
-            let recent = missed.recent.into_iter().map(|date| (date, RunKind::CatchUp, true));
+            let (recent, old) = missed_dates(tenant, today, session).await?;
+            catches_up |= !recent.is_empty();
+            overdue.extend(old);
+            let recent = recent.into_iter().map(|date| (date, RunKind::CatchUp, true));
             for (run_date, kind, more_dates_follow) in recent.chain([(today, RunKind::Today, false)]) {
                 let work = TenantWork { tenant: tenant.clone(), run_date, kind, more_dates_follow };
                 by_date.entry(run_date).or_default().push(work);
@@ -151,30 +152,20 @@ impl Schedule {
     }
 }
 
-struct Missed {
-    /// Within the last `catchUpDays` dates up to today, today left out; ascending.
-    recent: Vec<NaiveDate>,
-    overdue: Option<Overdue>,
-}
-
-async fn missed_dates(tenant: &Tenant, today: NaiveDate, session: &mut Session) -> Result<Missed, StoreError> {
-    let Some(first) = session.first_completed_date(&tenant.tenant_id).await? else {
-        return Ok(Missed { recent: Vec::new(), overdue: None });
-    };
-    // A run for a date before `billFrom` is a decision (rule 8): it makes no other such date a missed one.
-    let first = first.max(tenant.bill_from);
-    let completed = session.completed_dates(&tenant.tenant_id, first, today).await?;
-    let missing: Vec<NaiveDate> =
-        first.iter_days().take_while(|d| *d < today).filter(|d| completed.binary_search(d).is_err()).collect();
-    // Today is one of the dates that are counted.
-    let window = Days::new(u64::from(tenant.catch_up_days.saturating_sub(1)));
-    let caught_up_from = today.checked_sub_days(window).unwrap_or(NaiveDate::MIN);
-    let (old, recent): (Vec<NaiveDate>, Vec<NaiveDate>) = missing.into_iter().partition(|d| *d < caught_up_from);
+/// The missed dates that are run, and those that are too old to be.
+async fn missed_dates(
+    tenant: &Tenant,
+    today: NaiveDate,
+    session: &mut Session,
+) -> Result<(Vec<NaiveDate>, Option<Overdue>), StoreError> {
+    let Some(first) = session.first_completed_date(&tenant.tenant_id).await? else { return Ok((Vec::new(), None)) };
+    let completed = session.completed_dates(&tenant.tenant_id, counted_from(tenant, first), today).await?;
+    let Missed { recent, overdue: old } = missed(tenant, today, first, &completed);
     let overdue = old.first().zip(old.last()).map(|(&first, &last)| Overdue {
         tenant_id: tenant.tenant_id.clone(),
         first,
         last,
         count: old.len(),
     });
-    Ok(Missed { recent, overdue })
+    Ok((recent, overdue))
 }

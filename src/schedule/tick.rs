@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock::{Clock, micros};
 use crate::domain::Tenant;
 use crate::domain::calendar::{local_date, wake_instant};
+use crate::domain::catch_up::is_due;
 use crate::domain::plan::BadRecord;
 use crate::domain::report::Tally;
 use crate::domain::timekeeping::{ClockAlarm, Reading, check};
@@ -219,10 +220,17 @@ impl Engine {
         alarm.is_none()
     }
 
-    /// Notes in the database how late it is, by the last reading that could be believed.
+    /// Notes in the database how late it is, by the last reading that could be believed; mails that another one has put off
+    /// for years are due again, for they go out under any clock.
     async fn see(&self) -> anyhow::Result<()> {
         let Some(Reading { wall, .. }) = self.good else { return Ok(()) };
-        Ok(self.bench.store.with_tx(move |tx| Box::pin(tx.see(wall, false))).await?)
+        let see = self.bench.store.with_tx(move |tx| {
+            Box::pin(async move {
+                tx.see(wall, false).await?;
+                tx.recall_mails(wall).await
+            })
+        });
+        Ok(see.await?)
     }
 
     /// Runs what is due of each tenant and nobody else holds.
@@ -264,7 +272,8 @@ impl Engine {
         for (tenant_id, tenant) in tenants {
             match tenant {
                 Ok(tenant)
-                    if is_due(&tenant, now, completed.get(&tenant_id)) && !self.is_postponed(&tenant_id, now) =>
+                    if is_due(&tenant, now, completed.get(&tenant_id).copied())
+                        && !self.is_postponed(&tenant_id, now) =>
                 {
                     due.push(Arc::new(tenant));
                 }
@@ -460,12 +469,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Whether a tenant's today has begun to be billed and is not completed.
-fn is_due(tenant: &Tenant, now: DateTime<Utc>, completed: Option<&NaiveDate>) -> bool {
-    let today = local_date(now, tenant.time_zone);
-    completed.is_none_or(|completed| *completed < today) && wake_instant(today, tenant.run_at, tenant.time_zone) <= now
 }
 
 /// Claims a share, again if the database was busy with somebody else's claim.

@@ -95,6 +95,9 @@ impl ClaimedMail {
     }
 }
 
+/// Longer than any wait and any lease of a mail.
+const FAR_MICROS: i64 = 2 * 24 * 3600 * 1_000_000;
+
 /// What claims do with a mail whose sender did not come back in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expired {
@@ -161,6 +164,18 @@ impl Session {
         });
         let doubted: Vec<_> = doubted.collect::<Result<_>>()?;
         self.settle_mails(&doubted, now).await
+    }
+
+    /// Makes due what a clock that was set far ahead has put off or claimed: no wait and no lease is as long as two days.
+    pub async fn recall_mails(&mut self, now: i64) -> Result<()> {
+        let far = now + FAR_MICROS;
+        for sql in [
+            "update outbox set next_at = $1 where state in ('pending', 'sending', 'unknown') and next_at > $2",
+            "update outbox set lease_until = $1 where state = 'sending' and lease_until > $2",
+        ] {
+            on!(self, |conn| sqlx::query::<Db>(sql).bind(now).bind(far).execute(conn).await?.rows_affected());
+        }
+        Ok(())
     }
 
     /// Writes what became of claimed mails, and tells the states written: one whose lease ran out and that another process

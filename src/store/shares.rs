@@ -6,15 +6,16 @@
 //!   └── by another, once the lease ran out ┘
 //! ```
 //!
-//! Who may do what is decided by [`lease::step`](crate::domain::lease::step); here it is loaded, locked and stored. Each share
-//! is a run with a record of its own, so whoever takes one over ends the run of the one before, who then can write nothing
-//! more. Rows are locked in the order series, shares, runs, everywhere.
+//! Who may do what is decided by [`day::step`] and [`lease::step`]; here it is loaded, locked and stored. Each share is a run
+//! with a record of its own, so whoever takes one over ends the run of the one before, who then can write nothing more. Rows
+//! are locked in the order series, shares, runs, everywhere.
 
 use anyhow::anyhow;
 use chrono::NaiveDate;
 use sqlx::FromRow;
 
-use crate::domain::lease::{Lease, LeaseEvent, LeaseState, step};
+use crate::domain::day::{self, Day, DayEvent};
+use crate::domain::lease::{self, Lease, LeaseEvent, LeaseRefusal, LeaseState};
 use crate::domain::tenant::BillingCycle;
 use crate::domain::{BillingDay, BillingPeriod, SubjectKind, Tenant};
 
@@ -92,6 +93,12 @@ impl ShareRow {
         };
         Ok(Lease { state, fence: self.fence })
     }
+}
+
+/// The date as far as these rows tell.
+fn day(completed: bool, rows: &[ShareRow]) -> Result<Day> {
+    let shares = rows.iter().map(|row| Ok((row.share, row.lease()?))).collect::<Result<_>>()?;
+    Ok(Day { completed, shares })
 }
 
 fn position(key: &Option<String>) -> Result<Option<Position>> {
@@ -178,19 +185,9 @@ impl Session {
             self.insert_shares(tenant_id, run_date, cuts).await?;
         }
         // Behind the insert, which waits for whoever is completing the date.
-        if !self.completed_dates(tenant_id, run_date, run_date).await?.is_empty() {
-            on!(self, |conn| sqlx::query::<Db>(
-                "delete from shares where tenant_id = $1 and run_date = $2 and state <> 'held'"
-            )
-            .bind(tenant_id)
-            .bind(run_date)
-            .execute(conn)
-            .await?
-            .rows_affected());
-            return Ok(Claimed::Completed);
-        }
+        let completed = !self.completed_dates(tenant_id, run_date, run_date).await?.is_empty();
         let now = start.now + skew;
-        let free: Option<ShareRow> = on!(self, |conn| sqlx::query_as::<Db, ShareRow>(dialect::locking::<Db>(
+        let row: Option<ShareRow> = on!(self, |conn| sqlx::query_as::<Db, ShareRow>(dialect::locking::<Db>(
             "select share, shares, after_key, through_key, state, fence, lease_until, run_id
              from shares
              where tenant_id = $1 and run_date = $2 and (state = 'free' or state = 'held' and lease_until <= $3)
@@ -203,8 +200,22 @@ impl Session {
         .bind(now)
         .fetch_optional(conn)
         .await?);
-        let Some(row) = free else { return Ok(Claimed::Held) };
-        let Ok(lease) = step(&row.lease()?, LeaseEvent::Claimed { now }) else { return Ok(Claimed::Held) };
+        let lease = match (&row, day::step(&day(completed, row.as_slice())?, DayEvent::Claimed { now })) {
+            (Some(row), Ok(mut day)) => day.shares.remove(&row.share),
+            (_, Err(LeaseRefusal::Done)) => {
+                on!(self, |conn| sqlx::query::<Db>(
+                    "delete from shares where tenant_id = $1 and run_date = $2 and state <> 'held'"
+                )
+                .bind(tenant_id)
+                .bind(run_date)
+                .execute(conn)
+                .await?
+                .rows_affected());
+                return Ok(Claimed::Completed);
+            }
+            _ => None,
+        };
+        let (Some(row), Some(lease)) = (row, lease) else { return Ok(Claimed::Held) };
         let held =
             Held { tenant_id: (*tenant_id).to_owned(), run_date, number: row.share, fence: lease.fence, skew: *skew };
         self.store_lease(&held, &lease, Some((owner, start.run_id))).await?;
@@ -262,47 +273,45 @@ impl Session {
     /// Notes that a share is done. Gives the runs of all shares, and takes the shares away, if it was the last one.
     pub async fn finish_share(&mut self, held: &Held) -> Result<Option<Vec<String>>> {
         // All of them, so that of two that end at once the second sees that it is the last.
-        let rows: Vec<ShareRow> = on!(self, |conn| sqlx::query_as::<Db, ShareRow>(dialect::locking::<Db>(
+        let rows = self.lock_shares(&held.tenant_id, held.run_date).await?;
+        let finished = DayEvent::Finished { share: held.number, fence: held.fence };
+        let day = day::step(&day(false, &rows)?, finished).map_err(|_| StoreError::Fenced)?;
+        if let Some(lease) = day.shares.get(&held.number) {
+            self.store_lease(held, lease, None).await?;
+            return Ok(None);
+        }
+        self.delete_shares(&held.tenant_id, held.run_date).await?;
+        Ok(Some(rows.into_iter().filter_map(|row| row.run_id).collect()))
+    }
+
+    /// Takes away the shares of a date that was completed otherwise, unless somebody is still at it, who then does so.
+    pub async fn drop_abandoned_shares(&mut self, tenant_id: &str, run_date: NaiveDate, now: i64) -> Result<()> {
+        let rows = self.lock_shares(tenant_id, run_date).await?;
+        let day = day::step(&day(false, &rows)?, DayEvent::RunWhole { now }).map_err(|_| StoreError::Fenced)?;
+        if day.shares.is_empty() { self.delete_shares(tenant_id, run_date).await } else { Ok(()) }
+    }
+
+    async fn lock_shares(&mut self, tenant_id: &str, run_date: NaiveDate) -> Result<Vec<ShareRow>> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, ShareRow>(dialect::locking::<Db>(
             "select share, shares, after_key, through_key, state, fence, lease_until, run_id
              from shares
              where tenant_id = $1 and run_date = $2
              order by share
              $lock"
         ))
-        .bind(&held.tenant_id)
-        .bind(held.run_date)
+        .bind(tenant_id)
+        .bind(run_date)
         .fetch_all(conn)
-        .await?);
-        let own = rows.iter().find(|row| row.share == held.number).ok_or(StoreError::Fenced)?;
-        let event = LeaseEvent::Finished { fence: held.fence };
-        let lease = step(&own.lease()?, event).map_err(|_| StoreError::Fenced)?;
-        if rows.iter().any(|row| row.share != held.number && row.state != "done") {
-            self.store_lease(held, &lease, None).await?;
-            return Ok(None);
-        }
+        .await?))
+    }
+
+    async fn delete_shares(&mut self, tenant_id: &str, run_date: NaiveDate) -> Result<()> {
         on!(self, |conn| sqlx::query::<Db>("delete from shares where tenant_id = $1 and run_date = $2")
-            .bind(&held.tenant_id)
-            .bind(held.run_date)
+            .bind(tenant_id)
+            .bind(run_date)
             .execute(conn)
             .await?
             .rows_affected());
-        Ok(Some(rows.into_iter().filter_map(|row| row.run_id).collect()))
-    }
-
-    /// Takes away the shares of a date that was completed otherwise, unless somebody is still at it, who then does so.
-    pub async fn drop_abandoned_shares(&mut self, tenant_id: &str, run_date: NaiveDate, now: i64) -> Result<()> {
-        on!(self, |conn| sqlx::query::<Db>(
-            "delete from shares
-             where tenant_id = $1 and run_date = $2
-               and not exists(select 1 from shares s
-                              where s.tenant_id = $1 and s.run_date = $2 and s.state = 'held' and s.lease_until > $3)"
-        )
-        .bind(tenant_id)
-        .bind(run_date)
-        .bind(now)
-        .execute(conn)
-        .await?
-        .rows_affected());
         Ok(())
     }
 
@@ -319,7 +328,7 @@ impl Session {
         .fetch_optional(conn)
         .await?);
         let lease = row.ok_or(StoreError::Fenced)?.lease()?;
-        let lease = step(&lease, event).map_err(|_| StoreError::Fenced)?;
+        let lease = lease::step(&lease, event).map_err(|_| StoreError::Fenced)?;
         self.store_lease(held, &lease, None).await
     }
 

@@ -7,6 +7,7 @@ mod architecture;
 mod bad_rows;
 mod branding;
 mod cli;
+mod clock_set;
 mod commits;
 mod daemon;
 mod delivery;
