@@ -171,7 +171,9 @@ impl Session {
         let far = now + FAR_MICROS;
         for sql in [
             "update outbox set next_at = $1 where state in ('pending', 'sending', 'unknown') and next_at > $2",
-            "update outbox set lease_until = $1 where state = 'sending' and lease_until > $2",
+            // The list is what SQLite knows its index by.
+            "update outbox set lease_until = $1
+             where state in ('sending', 'unknown') and state = 'sending' and lease_until > $2",
         ] {
             on!(self, |conn| sqlx::query::<Db>(sql).bind(now).bind(far).execute(conn).await?.rows_affected());
         }
