@@ -605,7 +605,32 @@ impl<'r, 'a> TenantRun<'r, 'a> {
                 Ok(())
             })
         });
-        complete.await
+        match complete.await {
+            Err(lost @ StoreError::UnknownCommit(_)) => {
+                if self.has_completed().await? {
+                    Ok(())
+                } else {
+                    Err(lost)
+                }
+            }
+            told => told,
+        }
+    }
+
+    /// Whether the run was completed by a transaction whose commit was cut off: read, never guessed.
+    async fn has_completed(&self) -> Result<bool, StoreError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (tenant_id, run_id) = (self.work.tenant.tenant_id.clone(), self.run_id.to_owned());
+            let read =
+                self.runner.store.with_tx(move |tx| Box::pin(async move { tx.settled_run(&tenant_id, &run_id).await }));
+            match read.await {
+                Ok((_, state)) => return Ok(state == "completed"),
+                Err(error) if attempts >= ATTEMPTS_MAX => return Err(error),
+                Err(_) => tokio::time::sleep(pause(attempts)).await,
+            }
+        }
     }
 
     /// Notes why a run could not go on; if even that fails, the next run finds its row without a sign of life.
@@ -648,12 +673,16 @@ async fn commit(store: Store, batch: Arc<Batch>, turn: Turn) -> Result<Numbers, 
 }
 
 /// The numbers of a batch if it was committed.
-async fn find_commit(store: &Store, batch: &Batch) -> Result<Option<Numbers>, StoreError> {
-    let mut session = store.read().await?;
-    let committed = session.committed_batches(&batch.tenant.tenant_id, &batch.run_id).await?;
-    let numbers = if committed > batch.batches_before { Some(session.find_numbers(batch).await?) } else { None };
-    session.end().await;
-    Ok(numbers)
+async fn find_commit(store: &Store, batch: &Arc<Batch>) -> Result<Option<Numbers>, StoreError> {
+    let batch = batch.clone();
+    let find = store.with_tx(move |tx| {
+        Box::pin(async move {
+            let (tenant_id, run_id) = (&batch.tenant.tenant_id, &batch.run_id);
+            let (committed, _) = tx.settled_run(tenant_id, run_id).await?;
+            if committed > batch.batches_before { Ok(Some(tx.find_numbers(&batch).await?)) } else { Ok(None) }
+        })
+    });
+    find.await
 }
 
 /// A new id that sorts by time.

@@ -107,6 +107,14 @@ impl ApiError {
         Self { cause: Some(cause.into()), ..error }
     }
 
+    /// Nobody knows what today is; the log says more than a tenant needs to.
+    pub(super) fn wrong_clock(cause: impl Into<String>) -> Self {
+        let message = "the server's clock cannot be believed, so nothing is billed for today: tell its operator, or name a runDate";
+        let error =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message).with_header(Header::RetryAfter(60));
+        Self { cause: Some(cause.into()), ..error }
+    }
+
     pub(super) fn not_open() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", NOT_OPEN).with_header(Header::RetryAfter(1))
     }

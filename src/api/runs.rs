@@ -6,14 +6,14 @@ use serde_json::{Value, json as schema};
 
 use crate::change::{self, NotMade, Refusal, RefusalKind, settled};
 use crate::clock;
-use crate::domain::Tenant;
+use crate::domain::{Tenant, timekeeping};
 use crate::input::value::Object;
 use crate::input::{Problem, Reader};
 use crate::preview;
 use crate::render::payment::instant;
 use crate::render::report::ReportFormat;
 use crate::run::past::read_report;
-use crate::run::{Dates, Refused, Schedule, run_id};
+use crate::run::{Dates, Refused, Schedule, read_clock, run_id};
 use crate::store::Session;
 use crate::store::runs::{RUN_SILENT_MICROS, RunKind, RunRow};
 
@@ -227,6 +227,11 @@ fn create(mut call: Call) -> Work {
         let (object, problems) = call.object()?;
         let Start { run_date, dry_run } = Start::read(&object, problems, &tenant, &call)?;
         let dates = run_date.map_or(Dates::TodayAndMissed, Dates::On);
+        if run_date.is_none()
+            && let Some(alarm) = timekeeping::check(&read_clock(&call.api.store, &*call.api.clock).await?, None)
+        {
+            return Err(ApiError::wrong_clock(alarm.to_string()));
+        }
         let schedule = Schedule::new(&[tenant.into()], dates, dry_run, call.by.now, &mut session).await;
         session.end().await;
         let schedule = schedule.map_err(refused)?;

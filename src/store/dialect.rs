@@ -104,18 +104,22 @@ macro_rules! packed_row {
 }
 pub(crate) use packed_row;
 
+/// Stands for what is no date, so that one such row keeps no other of its page from being read.
+pub(crate) const NO_DATE: chrono::NaiveDate = chrono::NaiveDate::MIN;
+
 /// How SQLite's JSON shows what JSON has no words for.
 pub(crate) mod from_json {
     use chrono::NaiveDate;
-    use serde::de::Error;
     use serde::{Deserialize, Deserializer};
 
+    use super::NO_DATE;
+
     pub(crate) fn date<'de, D: Deserializer<'de>>(json: D) -> Result<NaiveDate, D::Error> {
-        <&str>::deserialize(json)?.parse().map_err(D::Error::custom)
+        Ok(<&str>::deserialize(json)?.parse().unwrap_or(NO_DATE))
     }
 
     pub(crate) fn date_or_null<'de, D: Deserializer<'de>>(json: D) -> Result<Option<NaiveDate>, D::Error> {
-        Option::<&str>::deserialize(json)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+        Ok(Option::<&str>::deserialize(json)?.map(|text| text.parse().unwrap_or(NO_DATE)))
     }
 
     pub(crate) fn bool<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
@@ -161,8 +165,10 @@ impl Dialect for Sqlite {
         query: Query<'q, Self, SqliteArguments>,
         conn: &'q mut SqliteConnection,
     ) -> Result<Vec<T>> {
-        let (json,): (String,) = <(String,)>::from_row(&query.fetch_one(conn).await?)?;
-        Ok(serde_json::from_str(&json).context("a row that was read has another shape than its columns")?)
+        let (json,): (Vec<u8>,) = <(Vec<u8>,)>::from_row(&query.fetch_one(conn).await?)?;
+        // SQLite keeps bytes that are no text as text: they show as such in their own row, and spoil no other.
+        Ok(serde_json::from_str(&String::from_utf8_lossy(&json))
+            .context("a row that was read has another shape than its columns")?)
     }
 }
 

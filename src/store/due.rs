@@ -567,11 +567,17 @@ struct NextRow {
 }
 
 /// A rental with the day of the active group that bills it, if there is one.
-#[derive(FromRow)]
+#[derive(FromRow, Deserialize)]
 pub(super) struct RentalWithDay {
     #[sqlx(flatten)]
     pub rental: RentalRow,
     group_day: Option<i64>,
+}
+
+impl Packed for RentalWithDay {
+    fn packed() -> String {
+        format!("json_array({}, group_day)", RentalRow::packed())
+    }
 }
 
 impl RentalWithDay {
@@ -593,8 +599,9 @@ impl Session {
         let (mut count, mut kept) = (0, Vec::new());
         let mut after = String::new();
         loop {
-            let rows: Vec<RentalWithDay> = on!(self, |conn| sqlx::query_as::<Db, RentalWithDay>(
-                "select r.rental_id, r.customer_id, r.billing_group_id, r.monthly_amount, r.currency, r.status,
+            let rows: Vec<RentalWithDay> = on!(self, |conn| {
+                let query = dialect::packed::<Db, RentalWithDay>(
+                    "select r.rental_id, r.customer_id, r.billing_group_id, r.monthly_amount, r.currency, r.status,
                         r.start_date, r.end_date, r.contract_length, r.ended_on, r.closed_through, r.product_name,
                         r.serial_number, r.sort_key, g.billing_day as group_day
                  from uncharged_rentals u
@@ -602,13 +609,13 @@ impl Session {
                  left join billing_groups g on g.tenant_id = r.tenant_id and g.billing_group_id = r.billed_group_id
                  where u.tenant_id = $1 and u.rental_id > $2 and r.start_date < $3
                  order by u.rental_id
-                 limit 2000"
-            )
-            .bind(&tenant.tenant_id)
-            .bind(&after)
-            .bind(run_date)
-            .fetch_all(conn)
-            .await?);
+                 limit 2000",
+                )
+                .bind(&tenant.tenant_id)
+                .bind(&after)
+                .bind(run_date);
+                Db::fetch_packed::<RentalWithDay>(query, conn).await?
+            });
             let Some(last) = rows.last() else { return Ok((count, kept)) };
             after = last.rental.rental_id.clone();
             for row in rows {

@@ -257,8 +257,8 @@ impl Store {
     /// The single door for writes: runs `body` in one transaction and commits it, or leaves no trace.
     ///
     /// It runs in a task of its own, so that a caller that goes away cannot cut it in two. On any error, and on a panic, the
-    /// connection is closed rather than reused. A transaction that the database itself has ended is found by a last
-    /// statement before the commit, since PostgreSQL answers a commit of a dead transaction with success.
+    /// connection is closed rather than reused. A transaction that the database itself has ended is found at the commit, on
+    /// PostgreSQL by a last statement before it, since that answers a commit of a dead transaction with success.
     pub async fn with_tx<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
@@ -277,7 +277,10 @@ impl Store {
                 Connection::Postgres(_) => session.execute("begin isolation level read committed").await?,
             }
             let value = body(&mut session).await?;
-            session.execute("savepoint still_alive").await?;
+            // SQLite refuses a commit after it has ended the transaction itself, and a savepoint would begin another.
+            if let Connection::Postgres(_) = &session.connection {
+                session.execute("savepoint still_alive").await?;
+            }
             session.commit().await?;
             Ok(value)
         };
@@ -600,5 +603,56 @@ mod tests {
         let told = mails.iter().map(|m| (m.payment_id.as_str(), m.state.as_str(), m.position, m.copy, m.attempts));
         assert_eq!(told.collect::<Vec<_>>(), [("p1", "pending", 0, false, 3), ("p2", "sent", 0, false, 3)]);
         assert_eq!(mails[0].recipient.as_deref(), Some("a@b.example"));
+    }
+    /// Fills a database of few pages until SQLite, out of room, rolls the transaction back by itself.
+    async fn overfill(tx: &mut Session) -> Result<()> {
+        tx.execute("pragma max_page_count = 1").await?; // as many as there are: it is never less
+        tx.execute("insert into marks values (hex(zeroblob(1000000)))").await
+    }
+
+    async fn marked() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("a.db").display()), 2).await.unwrap();
+        store.with_tx(|tx| Box::pin(tx.execute("create table marks (mark text)"))).await.unwrap();
+        (folder, store)
+    }
+
+    async fn marks(store: &Store) -> i64 {
+        let mut session = store.read().await.unwrap();
+        let Connection::Sqlite(conn) = &mut session.connection else { panic!("SQLite") };
+        let count = sqlx::query_scalar("select count(*) from marks").fetch_one(&mut **conn).await.unwrap();
+        session.end().await;
+        count
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_has_rolled_back_by_itself_is_not_told_as_committed() {
+        let (_folder, store) = marked().await;
+        let told = store.with_tx(|tx| {
+            Box::pin(async move {
+                tx.execute("insert into marks values ('before')").await?;
+                // No code of ours swallows an error; should one do so, this is not to pass for success.
+                assert!(overfill(tx).await.is_err());
+                tx.execute("select 1").await
+            })
+        });
+        assert!(told.await.is_err());
+        assert_eq!(marks(&store).await, 0);
+    }
+
+    #[tokio::test]
+    async fn after_an_error_the_next_transaction_has_a_connection_of_its_own() {
+        let (_folder, store) = marked().await;
+        for full in [true, false] {
+            let failed = store.with_tx(move |tx| {
+                Box::pin(async move {
+                    tx.execute("insert into marks values ('lost')").await?;
+                    if full { overfill(tx).await } else { tx.execute("insert into nowhere values (1)").await }
+                })
+            });
+            assert!(failed.await.is_err());
+            store.with_tx(|tx| Box::pin(tx.execute("insert into marks values ('kept')"))).await.unwrap();
+        }
+        assert_eq!(marks(&store).await, 2);
     }
 }

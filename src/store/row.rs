@@ -15,7 +15,7 @@ use crate::domain::tax::TaxRule;
 use crate::domain::tenant::{BillingCycle, ContractEnd};
 use crate::domain::{BillingDay, Currency, Rental, TaxMode, TaxTreatment, Tenant};
 
-use super::dialect::{Packed, from_json, packed_row};
+use super::dialect::{NO_DATE, Packed, from_json, packed_row};
 use super::groups::{Alike, Member};
 use super::party;
 
@@ -141,6 +141,10 @@ impl Field<'_> {
         Currency::from_code(code).ok_or_else(|| self.bad("currency", code))
     }
 
+    fn date(&self, field: &str, date: NaiveDate) -> Result<NaiveDate, BadRecord> {
+        if date == NO_DATE { Err(self.bad(field, "no date")) } else { Ok(date) }
+    }
+
     fn rental_status(&self, word: &str) -> Result<RentalStatus, BadRecord> {
         RentalStatus::parse(word).ok_or_else(|| self.bad("status", word))
     }
@@ -240,11 +244,11 @@ impl TryFrom<RentalRow> for Rental {
             status: field.rental_status(&row.status)?,
             contract_length: field.contract_length(row.contract_length)?,
             monthly_amount: field.monthly_amount(row.monthly_amount)?,
-            rental_id: row.rental_id,
+            rental_id: row.rental_id.clone(),
             customer_id: row.customer_id,
-            start_date: row.start_date,
-            end_date: row.end_date,
-            ended_on: row.ended_on,
+            start_date: field.date("startDate", row.start_date)?,
+            end_date: row.end_date.map(|date| field.date("endDate", date)).transpose()?,
+            ended_on: row.ended_on.map(|date| field.date("endedOn", date)).transpose()?,
             product_name: row.product_name,
             serial_number: row.serial_number,
         })
@@ -284,8 +288,8 @@ fn terms(
         monthly_amount: field.monthly_amount(monthly_amount)?,
         currency: field.currency(currency)?,
         status: field.rental_status(status)?,
-        start_date,
-        end_date,
+        start_date: field.date("startDate", start_date)?,
+        end_date: end_date.map(|date| field.date("endDate", date)).transpose()?,
         contract_length: field.contract_length(contract_length)?,
     })
 }

@@ -141,10 +141,13 @@ impl Session {
         Ok(())
     }
 
-    /// How many batches a run has committed: settles an unknown commit.
-    pub async fn committed_batches(&mut self, tenant_id: &str, run_id: &str) -> Result<i64> {
-        Ok(on!(self, |conn| sqlx::query_scalar::<Db, i64>(
-            "select batches from runs where tenant_id = $1 and run_id = $2"
+    /// How many batches a run has committed, and its state: settles an unknown commit.
+    ///
+    /// A transaction whose connection was lost may still be on its way. It holds the run's row, so this takes the row too: it
+    /// waits until the other is in or gone.
+    pub async fn settled_run(&mut self, tenant_id: &str, run_id: &str) -> Result<(i64, String)> {
+        Ok(on!(self, |conn| sqlx::query_as::<Db, (i64, String)>(
+            "update runs set beat_at = beat_at where tenant_id = $1 and run_id = $2 returning batches, state"
         )
         .bind(tenant_id)
         .bind(run_id)

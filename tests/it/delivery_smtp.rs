@@ -15,8 +15,9 @@ use billday::store::outbox::{MailFilter, OutboxMail, Retry};
 use serde_json::{Value, json};
 
 use crate::cli::billday;
+use crate::support::lane::Counts;
 use crate::support::random::Random;
-use crate::support::smtp::{At, Fault, MailServer, Manner, PASSWORD, Taken, USER, acceptor, short_limits};
+use crate::support::smtp::{At, Fault, MailServer, Manner, Moment, PASSWORD, Taken, USER, acceptor, short_limits};
 use crate::support::world::{World, day, group, noon, rental, tenant};
 use crate::support::{TestDb, assert_verified, on_both, torture};
 
@@ -25,6 +26,8 @@ struct Post {
     world: World,
     server: MailServer,
     limits: Limits,
+    /// Billed so far, from January 2026 on.
+    months: u32,
 }
 
 impl Post {
@@ -40,7 +43,7 @@ impl Post {
         }
         world.import(Value::from(records)).await;
         world.run("2026-01-15").await;
-        Self { world, server: MailServer::start(Manner::default()).await, limits: short_limits() }
+        Self { world, server: MailServer::start(Manner::default()).await, limits: short_limits(), months: 1 }
     }
 
     async fn plain(db: TestDb, mails: usize) -> Self {
@@ -86,13 +89,43 @@ impl Post {
         self.world.db.number(sql).await
     }
 
-    /// Bills one more date, which is today or has passed.
-    async fn bill(&self, date: &str) {
-        let noon = noon(day(date));
+    /// Bills one more month, which is that of today or has passed.
+    async fn bill_next_month(&mut self) {
+        let date = format!("{}-{:02}-15", 2026 + self.months / 12, 1 + self.months % 12);
+        self.months += 1;
+        let noon = noon(day(&date));
         if self.world.clock.now() < noon {
             self.world.clock.set(noon);
         }
-        self.world.run_later(date).await;
+        self.world.run_later(&date).await;
+    }
+
+    /// Has the program send while a fault happens, and die at an edge after it; tells whether it came to that.
+    async fn fail_and_die(&self, at: At, fault: Fault, edge: Edge) -> bool {
+        const SENT: &str = "select count(*) from outbox where state = 'sent'";
+        let sent = self.world.db.number(SENT).await;
+        self.server.fail(at, fault);
+        let mut sender = self.spawn();
+        if let Edge::At(moment) = edge {
+            self.server.kill_at(moment, sender.id());
+        }
+        let begun = std::time::Instant::now();
+        // A line that stalls takes its time, and there may be nobody left to come to the edge.
+        while begun.elapsed() < Duration::from_secs(3) && sender.try_wait().expect("a process").is_none() {
+            if matches!(edge, Edge::Settled) && self.world.db.number(SENT).await > sent {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let waited = sender.try_wait().expect("a process").is_none();
+        sender.kill().expect("a killed process");
+        let status = sender.wait().expect("an ended process");
+        let reached = !self.server.spare();
+        self.server.forget_faults();
+        match edge {
+            Edge::At(_) => reached && status.code().is_none(),
+            Edge::Settled => waited,
+        }
     }
 
     /// The program itself, sending what waits.
@@ -388,7 +421,7 @@ on_both! {
     }
 }
 
-/// Faults injected per database in CI; `BILLDAY_TEST_TORTURE` multiplies them.
+/// Faults injected per database in CI; `BILLDAY_TEST_TORTURE` brings them to 2,000.
 const FAULTS: usize = 500;
 
 /// How long a stall is waited for there; what is slow under load only adds to the doubts.
@@ -415,29 +448,33 @@ on_both! {
         let mut random = Random::new();
         let mut post = Post::new(db, customers(150)).await;
         post.limits = Limits { greeting: STALL, command: STALL, last: STALL, ..post.limits };
-        post.server.be_unreliable(FAULTS * torture() as usize, Random::new());
-        let (mut deaths, mut months) = (0, 1);
+        let faults = (FAULTS * torture() as usize).min(2_000);
+        post.server.be_unreliable(faults, Random::new());
+        let mut deaths = 0;
         while post.server.trouble_left() > 0 {
             if random.below(4) == 0 {
                 // The process dies in the midst of it: what it knew and had not written is gone.
                 let death = Duration::from_millis(random.below(100));
-                deaths += i64::from(tokio::time::timeout(death, post.deliver()).await.is_err());
+                deaths += u64::from(tokio::time::timeout(death, post.deliver()).await.is_err());
             } else {
                 post.deliver().await;
             }
             // Whatever waits is due again: what was deferred or in doubt, and what a death left behind.
             post.wait(LEASE + chrono::TimeDelta::hours(4));
             if post.under_way().await < 20 {
-                months += 1;
-                post.bill(&format!("{}-{:02}-15", 2026 + months / 12, 1 + months % 12)).await;
+                post.bill_next_month().await;
             }
         }
-        assert_nothing_lost(&post, deaths).await;
+        let mut counts = Counts::new("faults of a mail server", &post.world.db);
+        counts.add("faults", faults as u64);
+        counts.add("processes died", deaths);
+        assert_nothing_lost(&post, &mut counts).await;
+        counts.end(&[("in doubt", 10), ("processes died", 5)]);
     }
 
     async fn programs_that_are_killed_at_any_moment_lose_no_mail_and_leave_only_doubt(db: TestDb) {
         let mut random = Random::new();
-        let post = Post::new(db, customers(150)).await;
+        let mut post = Post::new(db, customers(150)).await;
         let mut deaths = 0;
         for _ in 0..25 * torture() {
             let mut sender = post.spawn();
@@ -447,20 +484,117 @@ on_both! {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             tokio::time::sleep(Duration::from_millis(random.below(30))).await;
-            deaths += i64::from(sender.try_wait().expect("a process").is_none());
+            deaths += u64::from(sender.try_wait().expect("a process").is_none());
             sender.kill().expect("a killed process");
             sender.wait().expect("an ended process");
             post.wait(LEASE + chrono::TimeDelta::minutes(20));
             if post.under_way().await < 20 {
-                break;
+                post.bill_next_month().await;
             }
         }
-        assert_nothing_lost(&post, deaths).await;
+        let mut counts = Counts::new("senders killed at any moment", &post.world.db);
+        counts.add("processes died", deaths);
+        assert_nothing_lost(&post, &mut counts).await;
+        counts.end(&[("in doubt", 10), ("processes died", 5)]);
+    }
+
+    async fn each_fault_at_each_step_and_a_death_at_each_edge_of_the_outbox_lose_no_mail(db: TestDb) {
+        let mut random = Random::new();
+        let mut counts = Counts::new("faults at each step, death at each edge", &db);
+        let mut post = Post::new(db, customers(60)).await;
+        let stride = (13 / u64::from(torture()).min(13)).max(1);
+        let mut number = random.below(stride);
+        for at in STEPS {
+            for fault in faults_at(at) {
+                for edge in EDGES {
+                    number += 1;
+                    if !number.is_multiple_of(stride) {
+                        continue;
+                    }
+                    counts.add("faults", 1);
+                    let died = post.fail_and_die(at, fault.clone(), edge).await;
+                    counts.add("processes died", u64::from(died));
+                    let after_the_dot = matches!(edge, Edge::At(Moment::Before(At::Message) | Moment::After(At::Message)));
+                    counts.add("after the last dot", u64::from(died && after_the_dot));
+                    post.wait(LEASE + chrono::TimeDelta::hours(4));
+                    if post.under_way().await < 20 {
+                        post.bill_next_month().await;
+                    }
+                }
+            }
+        }
+        assert_nothing_lost(&post, &mut counts).await;
+        let faults = counts.of("faults");
+        counts.end(&[("processes died", faults / 4), ("after the last dot", faults / 20), ("in doubt", faults / 8)]);
+    }
+
+    async fn a_death_between_the_servers_word_and_its_record_makes_at_most_one_copy(db: TestDb) {
+        let mut post = Post::new(db, customers(60)).await;
+        let mut counts = Counts::new("deaths in the window of a duplicate", &post.world.db);
+        for _ in 0..(15 * torture()).min(250) {
+            let mut sender = post.spawn();
+            post.server.kill_at(Moment::After(At::Message), sender.id());
+            sender.wait().expect("an ended process");
+            counts.add("processes died", u64::from(!post.server.spare()));
+            post.wait(LEASE + chrono::TimeDelta::minutes(20));
+            if post.under_way().await < 20 {
+                post.bill_next_month().await;
+            }
+        }
+        assert_nothing_lost(&post, &mut counts).await;
+        let died = counts.of("processes died");
+        assert!(counts.of("sent twice") <= 4 * died, "one copy for each of the four lines, at most");
+        counts.end(&[("processes died", 5), ("in doubt", 5)]);
     }
 }
 
+/// Steps of a conversation at which each fault is tried.
+const STEPS: [At; 6] = [At::Greeting, At::Hello, At::Sender, At::Recipient, At::Data, At::Message];
+
+/// Where the mails' way through the outbox is cut off.
+#[derive(Debug, Clone, Copy)]
+enum Edge {
+    At(Moment),
+    /// At least one more is on record as sent.
+    Settled,
+}
+
+/// Claimed, and nothing said yet; the server waits for the message; it has it; it has taken it; that is on record.
+const EDGES: [Edge; 5] = [
+    Edge::At(Moment::Before(At::Greeting)),
+    Edge::At(Moment::After(At::Data)),
+    Edge::At(Moment::Before(At::Message)),
+    Edge::At(Moment::After(At::Message)),
+    Edge::Settled,
+];
+
+/// The thirteen kinds of fault, as far as they can happen at a step.
+fn faults_at(at: At) -> Vec<Fault> {
+    let mut faults = vec![
+        Fault::Say("421 busy"),
+        Fault::Say("451 later"),
+        Fault::Say("452 full"),
+        Fault::Say("550 5.7.1 no"),
+        Fault::Say("354 what"),
+        Fault::Stall,
+        Fault::HangUp,
+        Fault::Nonsense,
+        Fault::Long,
+        Fault::Endless,
+        Fault::EndlessLine,
+        Fault::Slowly(Duration::from_millis(2)),
+    ];
+    match at {
+        At::Message => faults.extend([Fault::TakeAndHangUp, Fault::TakeAndStall, Fault::HangUpInMessage]),
+        // There it is what is expected.
+        At::Hello | At::Sender | At::Recipient => {}
+        _ => faults.push(Fault::Say("250 2.0.0 what")),
+    }
+    faults
+}
+
 /// Ends all that is under way, then compares the server's log with the outbox.
-async fn assert_nothing_lost(post: &Post, deaths: i64) {
+async fn assert_nothing_lost(post: &Post, counts: &mut Counts) {
     while post.under_way().await > 0 {
         post.deliver().await;
         post.wait(LEASE + chrono::TimeDelta::hours(4));
@@ -484,16 +618,13 @@ async fn assert_nothing_lost(post: &Post, deaths: i64) {
         // A refusal that came after a copy was taken in doubt is told as a failure all the same.
         assert!(mail.state != MailState::Failed || taken <= doubted, "{mail:?}");
         assert!(taken <= 1 + doubted, "{to} got {taken} copies and was in doubt {doubted} times");
-        doubles += i64::from(taken > 1);
+        doubles += u64::from(taken > 1);
     }
     assert_eq!(lost, Vec::<String>::new());
     assert_eq!(copies, BTreeMap::new(), "mails of which the outbox knows nothing");
-    let in_doubt: i64 = doubts.values().filter(|doubts| **doubts > 0).count() as i64;
-    assert!(
-        in_doubt > 10 && deaths > 5,
-        "{in_doubt} mails were in doubt and {deaths} processes died: this tested nothing"
-    );
-    eprintln!("{} mails, {in_doubt} in doubt, {doubles} twice, {deaths} deaths", doubts.len());
+    counts.add("mails", doubts.len() as u64);
+    counts.add("in doubt", doubts.values().filter(|doubts| **doubts > 0).count() as u64);
+    counts.add("sent twice", doubles);
     assert_verified(&post.world.db).await;
 }
 

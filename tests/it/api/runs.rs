@@ -86,6 +86,18 @@ on_both! {
         assert_verified(&api.world.db).await;
     }
 
+    async fn a_clock_that_cannot_be_believed_does_not_say_what_today_is(db: TestDb) {
+        let api = ApiWorld::new(db).await;
+        api.world.today("2026-06-15");
+        let ahead = "insert into daemon_state (id, seen_at, summarized_at) values (1, 1813017600000000, 0)";
+        api.world.db.execute(ahead).await; // 2027-06-15
+        let told = api.post(RUNS, &json!({"dryRun": false})).await.expect(503, "UNAVAILABLE");
+        assert!(told.body.contains("the server's clock cannot be believed"), "{}", told.body);
+        assert_eq!(api.world.db.number("select count(*) from payments where tenant_id = 'T' and origin <> 'import'").await, 0);
+        let done = run(&api, json!({"runDate": "2026-06-15", "dryRun": false})).await;
+        assert_eq!(done["run"]["billed"], json!(1), "{done}");
+    }
+
     async fn one_run_of_a_tenant_goes_on_at_a_time(db: TestDb) {
         let api = ApiWorld::new(db).await;
         // Another process runs the tenant, and shows that it lives.

@@ -104,6 +104,10 @@ impl Daemon {
         address.split_whitespace().next().expect("an address").parse().expect("an address")
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().expect("kill").success());

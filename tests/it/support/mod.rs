@@ -3,6 +3,10 @@
 pub mod api;
 pub mod daemon;
 pub mod http;
+pub mod lane;
+pub mod ledger_checks;
+pub mod postgres;
+pub mod proxy;
 pub mod random;
 pub mod smtp;
 pub mod world;
@@ -52,6 +56,8 @@ pub struct TestDb {
     /// A folder for the test's files.
     pub dir: TempDir,
     postgres_name: Option<String>,
+    /// Where it is made and dropped; of PostgreSQL only.
+    server: String,
 }
 
 impl TestDb {
@@ -59,11 +65,22 @@ impl TestDb {
         let dir = TempDir::new().expect("a temporary folder");
         let url = format!("sqlite://{}", dir.path().join("billday.db").display());
         let store = Store::open(&url, 2).await.expect("a new SQLite database");
-        Self { url, store, dir, postgres_name: None }
+        Self { url, store, dir, postgres_name: None, server: String::new() }
+    }
+
+    /// Of a file that is there; it stays.
+    pub async fn sqlite_at(url: &str) -> Self {
+        let store = Store::open(url, 2).await.expect("the SQLite database");
+        let dir = TempDir::new().expect("a temporary folder");
+        Self { url: url.to_owned(), store, dir, postgres_name: None, server: String::new() }
     }
 
     pub async fn postgres() -> Self {
-        let server = postgres_server();
+        Self::postgres_on(postgres_server()).await
+    }
+
+    /// On a server of the test's own.
+    pub async fn postgres_on(server: &str) -> Self {
         let name = format!("billday_{}", uuid::Uuid::now_v7().simple());
         let mut admin = PgConnection::connect(server).await.expect("the test server");
         sqlx::query(AssertSqlSafe(format!("create database {name} template template0")))
@@ -72,7 +89,13 @@ impl TestDb {
             .expect("a new database");
         let url = format!("{}/{name}", server.rsplit_once('/').expect("a URL with a database").0);
         let store = Store::open(&url, 4).await.expect("a new PostgreSQL database");
-        Self { url, store, dir: TempDir::new().expect("a temporary folder"), postgres_name: Some(name) }
+        let (dir, postgres_name) = (TempDir::new().expect("a temporary folder"), Some(name));
+        Self { url, store, dir, postgres_name, server: server.to_owned() }
+    }
+
+    /// Another empty one of the same kind.
+    pub async fn another(&self) -> Self {
+        if self.is_sqlite() { Self::sqlite().await } else { Self::postgres_on(&self.server).await }
     }
 
     pub fn is_sqlite(&self) -> bool {
@@ -108,12 +131,17 @@ impl TestDb {
 
     /// One whole number from a query.
     pub async fn number(&self, sql: &str) -> i64 {
+        self.try_number(sql).await.expect(sql)
+    }
+
+    /// The same where the database may be away.
+    pub async fn try_number(&self, sql: &str) -> Result<i64, sqlx::Error> {
         if self.is_sqlite() {
             let mut conn = self.sqlite_connection().await;
-            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut conn).await.expect(sql)
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut conn).await
         } else {
-            let mut conn = PgConnection::connect(&self.url).await.expect("the test's database");
-            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut conn).await.expect(sql)
+            let mut conn = PgConnection::connect(&self.url).await?;
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut conn).await
         }
     }
 
@@ -182,7 +210,7 @@ impl TestDb {
     pub async fn cut_connections(&self) {
         let name = self.postgres_name.as_deref().expect("a PostgreSQL database");
         let sql = format!("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '{name}'");
-        let mut admin = PgConnection::connect(postgres_server()).await.expect("the test server");
+        let mut admin = PgConnection::connect(&self.server).await.expect("the test server");
         sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("cut connections");
     }
 
@@ -198,7 +226,7 @@ impl TestDb {
 
     async fn allow_connections(&self, allow: bool) {
         let name = self.postgres_name.as_deref().expect("a PostgreSQL database");
-        let mut admin = PgConnection::connect(postgres_server()).await.expect("the test server");
+        let mut admin = PgConnection::connect(&self.server).await.expect("the test server");
         let sql = format!("alter database {name} allow_connections {allow}");
         sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await.expect("altered database");
     }
@@ -218,11 +246,12 @@ impl TestDb {
 impl Drop for TestDb {
     fn drop(&mut self) {
         let Some(name) = self.postgres_name.take() else { return };
+        let server = std::mem::take(&mut self.server);
         // A runtime of its own: a test may end inside one, by a panic too.
         let drop_database = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                if let Ok(mut admin) = PgConnection::connect(postgres_server()).await {
+                if let Ok(mut admin) = PgConnection::connect(&server).await {
                     let drop_all = [
                         format!("drop database if exists {name} with (force)"),
                         format!("drop role if exists reader_{name}"),
@@ -251,10 +280,11 @@ pub fn torture() -> u32 {
     std::env::var("BILLDAY_TEST_TORTURE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
-/// The whole ledger holds what it promises.
+/// The whole ledger holds what it promises, by the audit that operators have and by the tests' own.
 pub async fn assert_verified(db: &TestDb) {
     let mut session = db.store.read().await.expect("a snapshot");
     let audit = session.audit(None, chrono::DateTime::UNIX_EPOCH).await.expect("an audit");
     session.end().await;
     assert!(audit.violations.is_empty(), "{:#?}", audit.violations);
+    ledger_checks::assert_ledger(db).await;
 }

@@ -1,13 +1,24 @@
 //! Numbers that decide where things go wrong.
 
+use std::sync::OnceLock;
+
 /// Chance that can be repeated: a failure names the seed that makes all fall in the same way again.
 pub struct Random(u64);
 
 impl Random {
     pub fn new() -> Self {
-        let seed = std::env::var("BILLDAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1);
+        // One of the process, so that it is the one to repeat whichever test fails.
+        static SEED: OnceLock<u64> = OnceLock::new();
+        let seed = *SEED.get_or_init(|| {
+            let seed = std::env::var("BILLDAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+            seed.unwrap_or_else(|| uuid::Uuid::now_v7().as_u64_pair().1)
+        });
         eprintln!("to repeat: BILLDAY_TEST_SEED={seed}");
+        Self::of(seed)
+    }
+
+    /// Another, that follows from what was drawn.
+    pub fn of(seed: u64) -> Self {
         Self(seed)
     }
 

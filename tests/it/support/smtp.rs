@@ -81,6 +81,17 @@ struct State {
     connections: usize,
     commands: Vec<String>,
     trouble: Option<(usize, Random)>,
+    /// Whom to kill, and when.
+    death: Option<(Moment, u32)>,
+}
+
+/// A moment in a conversation at which a process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The server was told, and has not answered.
+    Before(At),
+    /// It has answered.
+    After(At),
 }
 
 /// How many steps in a thousand fail on an unreliable server.
@@ -174,6 +185,16 @@ impl MailServer {
     /// How many of the faults of [`be_unreliable`](Self::be_unreliable) are to come.
     pub fn trouble_left(&self) -> usize {
         self.state.lock().expect("the state").trouble.as_ref().map_or(0, |(left, _)| *left)
+    }
+
+    /// Kills a process at a moment, the first time that one comes after all faults have happened.
+    pub fn kill_at(&self, moment: Moment, pid: u32) {
+        self.state.lock().expect("the state").death = Some((moment, pid));
+    }
+
+    /// Takes that back; tells whether it was to come yet.
+    pub fn spare(&self) -> bool {
+        self.state.lock().expect("the state").death.take().is_some()
     }
 
     pub fn faults_left(&self) -> usize {
@@ -276,6 +297,14 @@ impl Server {
         Some(any_fault(random, at))
     }
 
+    fn come_to(&self, moment: Moment) {
+        let mut state = self.state.lock().expect("the state");
+        let due = state.faults.is_empty() && state.death.is_some_and(|(when, _)| when == moment);
+        if due && let Some((_, pid)) = state.death.take() {
+            super::postgres::signal("-KILL", pid);
+        }
+    }
+
     async fn serve(&self, tcp: TcpStream) -> Result<(), Over> {
         let mut line: BufReader<Box<dyn Line>> = match &self.manner.tls {
             Some((Security::Tls, acceptor)) => BufReader::new(Box::new(acceptor.accept(tcp).await?)),
@@ -350,9 +379,11 @@ impl Server {
 
     /// Answers a step, or fails at it; tells whether the answer was the right one.
     async fn answer(&self, line: &mut BufReader<Box<dyn Line>>, at: At, right: &str) -> Result<bool, Over> {
+        self.come_to(Moment::Before(at));
         let Some(fault) = self.fault(at) else {
             line.write_all(right.as_bytes()).await?;
             line.flush().await?;
+            self.come_to(Moment::After(at));
             return Ok(true);
         };
         self.do_wrong(line, fault, right).await
@@ -407,8 +438,13 @@ impl Server {
         if takes {
             self.state.lock().expect("the state").taken.push(mail);
         }
+        self.come_to(Moment::Before(At::Message));
         match fault {
-            None => line.write_all(b"250 taken\r\n").await?,
+            None => {
+                line.write_all(b"250 taken\r\n").await?;
+                line.flush().await?;
+                self.come_to(Moment::After(At::Message));
+            }
             Some(fault) => {
                 self.do_wrong(line, fault, "250 taken\r\n").await?;
             }
