@@ -31,7 +31,7 @@ pub enum Refused {
 pub struct Ledger {
     payments: HashMap<(Subject, BillingPeriod), u32>,
     lines: BTreeMap<String, Vec<BillingPeriod>>,
-    marks: HashMap<String, Vec<(BillingPeriod, Mark)>>,
+    pub marks: HashMap<String, Vec<(BillingPeriod, Mark)>>,
     outcomes: HashSet<(NaiveDate, Subject)>,
     series: BTreeMap<String, Series>,
     numbers: BTreeSet<(String, i64)>,
