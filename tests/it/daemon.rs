@@ -303,27 +303,6 @@ on_both! {
         counts.end(&[("stopped at work", 1)]);
     }
 
-    async fn a_daemon_that_is_told_to_stop_twice_ends_at_once(db: TestDb) {
-        let world = busy(db).await;
-        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
-        let held = world.db.hold().await;
-        let daemon = Daemon::start(&world.db, &time);
-        daemon.says("the daemon starts").await;
-        daemon.signal("-TERM");
-        daemon.says("told to stop: the batches").await;
-        let log = daemon.log_file();
-        let (status, took) = daemon.stop().await;
-        let log = std::fs::read_to_string(log).expect("the log");
-        assert_eq!(status.code(), Some(1), "{log}");
-        assert!(took < Duration::from_secs(3), "{took:?}");
-        assert!(log.contains("told to stop a second time"), "{log}");
-        drop(held);
-        let daemon = Daemon::start(&world.db, &time);
-        world.db.completes("2026-01-15").await;
-        daemon.stop().await;
-        assert_verified(&world.db).await;
-    }
-
     async fn a_dead_daemons_share_is_taken_over_within_75_seconds_by_one_that_was_there(db: TestDb) {
         let world = busy(db).await;
         let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
@@ -695,6 +674,33 @@ const LEDGER: [&str; 3] = [
 /// A port on which nobody listens.
 fn unused_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}
+
+/// On PostgreSQL alone, which tells that somebody waits.
+#[test]
+fn a_daemon_that_is_told_to_stop_twice_ends_at_once() {
+    run(async {
+        let world = busy(TestDb::postgres().await).await;
+        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
+        let held = world.db.hold().await;
+        let daemon = Daemon::start(&world.db, &time);
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        eventually("it waits in a transaction", async || world.db.number(waiting).await > 0).await;
+        daemon.signal("-TERM");
+        daemon.says("told to stop: the batches").await;
+        let log = daemon.log_file();
+        let (status, took) = daemon.stop().await;
+        let log = std::fs::read_to_string(log).expect("the log");
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(log.contains("told to stop a second time"), "{log}");
+        drop(held);
+        let daemon = Daemon::start(&world.db, &time);
+        world.db.completes("2026-01-15").await;
+        daemon.stop().await;
+        assert_verified(&world.db).await;
+    });
 }
 
 #[test]
