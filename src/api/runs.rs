@@ -228,7 +228,7 @@ fn create(mut call: Call) -> Work {
         let Start { run_date, dry_run } = Start::read(&object, problems, &tenant, &call)?;
         let dates = run_date.map_or(Dates::TodayAndMissed, Dates::On);
         if run_date.is_none()
-            && let Some(alarm) = timekeeping::check(&read_clock(&call.api.store, &*call.api.clock).await?, None)
+            && let Some(alarm) = timekeeping::check(&read_clock(&call.api.store, &*call.api.clock, false).await?, None)
         {
             return Err(ApiError::wrong_clock(alarm.to_string()));
         }

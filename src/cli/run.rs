@@ -181,10 +181,7 @@ async fn select_tenants(store: &Store, wanted: &[String]) -> anyhow::Result<Sele
 
 /// Refuses to take a clock's word for what today is that the daemon would not take, and notes that there was work by this one.
 async fn believe_clock(app: &App, store: &Store, accept: bool, dry_run: bool) -> anyhow::Result<()> {
-    let mut reading = read_clock(store, &*app.clock).await?;
-    if accept {
-        reading.last_seen = None;
-    }
+    let reading = read_clock(store, &*app.clock, accept).await?;
     if let Some(alarm) = timekeeping::check(&reading, None) {
         return Err(Wrong(format!("nothing is billed: {alarm}")).into());
     }

@@ -70,10 +70,11 @@ pub enum Refused {
     Store(#[from] StoreError),
 }
 
-/// What tells whether the clock that "today" comes from can be believed.
-pub async fn read_clock(store: &Store, clock: &dyn Clock) -> Result<Reading, StoreError> {
+/// What tells whether the clock that "today" comes from can be believed; if a person has `accepted` it, whatever was noted before
+/// does not count.
+pub async fn read_clock(store: &Store, clock: &dyn Clock, accepted: bool) -> Result<Reading, StoreError> {
     let mut session = store.read().await?;
-    let last_seen = session.last_seen().await?;
+    let last_seen = session.last_seen().await?.filter(|_| !accepted);
     session.end().await;
     let database = if clock.is_machine() { store.database_time().await? } else { None };
     Ok(Reading { wall: micros(clock.now()), steady: clock.steady(), database, last_seen })

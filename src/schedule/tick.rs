@@ -148,27 +148,20 @@ impl Engine {
     pub async fn believed_time(&mut self) -> anyhow::Result<Option<i64>> {
         self.alive();
         let Bench { store, clock, .. } = self.bench.clone();
-        let mut reading = read_clock(&store, &*clock).await?;
-        if self.accept_clock {
-            // A person said so: whatever was noted before does not count.
-            reading.last_seen = None;
-        }
+        let reading = read_clock(&store, &*clock, self.accept_clock).await?;
         let Reading { wall, database, .. } = reading;
         let first = self.good.is_none();
-        let right = self.judge(reading);
-        if right && !self.accept_clock && self.is_elsewhere(wall).await? {
+        if !self.judge(reading) {
             return Ok(None);
         }
-        if right {
-            self.worker.skew = database.map_or(0, |database| database - wall);
-            // At the start too, so that the first summary holds the first runs.
-            if first || self.accept_clock {
-                let believed = self.accept_clock;
-                store.with_tx(move |tx| Box::pin(tx.see(wall, believed))).await?;
-                self.accept_clock = false;
-            }
+        self.worker.skew = database.map_or(0, |database| database - wall);
+        // At the start too, so that the first summary holds the first runs; who works on one machine's database is seen below.
+        if self.accept_clock || (first && self.machine.is_none()) {
+            let believed = self.accept_clock;
+            store.with_tx(move |tx| Box::pin(tx.see(wall, believed))).await?;
+            self.accept_clock = false;
         }
-        Ok(right.then_some(wall))
+        Ok(if self.is_elsewhere(wall).await? { None } else { Some(wall) })
     }
 
     /// Whether a daemon on another machine works on this database, which is of one machine.
@@ -333,6 +326,11 @@ impl Engine {
         self.tell_overdue(tenant, &schedule, now);
         for work in schedule.dates.iter().flat_map(|date| &date.tenants) {
             loop {
+                // A pass over many tenants takes longer than a daemon is taken to work here after it was seen.
+                if !self.clock_is_still_right() || self.is_elsewhere(micros(self.bench.clock.now())).await? {
+                    pass.held = true;
+                    return Ok(());
+                }
                 let runner = Runner::new(&self.bench.store, &*self.bench.clock, &Unwatched, self.settings.clone());
                 let share = match claim(&runner, work, &self.worker).await? {
                     Claimed::Share(share) => share,

@@ -4,11 +4,8 @@ use std::collections::HashMap;
 
 use sqlx::FromRow;
 
-use super::dialect::Dialect as _;
-use super::groups::{Alike, by_owner};
 use super::import::CustomerContent;
 use super::page::Page;
-use super::row::AlikeRow;
 use super::{Result, Session, dialect, on};
 
 /// A customer as it is stored.
@@ -121,30 +118,6 @@ impl Session {
         .fetch_all(conn)
         .await?);
         Ok(rows.into_iter().map(|row| (row.customer_id.clone(), row)).collect())
-    }
-
-    /// All rentals of customers, ended ones too, by customer.
-    pub async fn rentals_by_customer(
-        &mut self,
-        tenant_id: &str,
-        customer_ids: &[String],
-    ) -> Result<HashMap<String, Vec<Alike>>> {
-        let rows: Vec<AlikeRow> = on!(self, |conn| {
-            Db::fetch_packed(
-                dialect::packed_with_keys::<Db, AlikeRow>(
-                    "select customer_id as owner, monthly_amount, currency, status, start_date, end_date,
-                            contract_length, $rental_ids as rental_ids
-                     from rentals
-                     where tenant_id = $2 and customer_id in $keys
-                     group by customer_id, monthly_amount, currency, status, start_date, end_date, contract_length",
-                    customer_ids,
-                )
-                .bind(tenant_id),
-                conn,
-            )
-            .await?
-        });
-        Ok(by_owner(rows))
     }
 
     /// The orders that the rentals of customers came from, by customer and ordered by id.

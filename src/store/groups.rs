@@ -56,8 +56,26 @@ pub struct Alike {
     pub terms: Result<RentalTerms, BadRecord>,
 }
 
+/// The statement that gathers rentals with the same terms, by the column that says whose they are.
+macro_rules! alike {
+    ($owner:literal) => {
+        concat!(
+            "select ",
+            $owner,
+            " as owner, monthly_amount, currency, status, start_date, end_date, contract_length, $rental_ids as rental_ids
+             from rentals
+             where tenant_id = $2 and ",
+            $owner,
+            " in $keys
+             group by ",
+            $owner,
+            ", monthly_amount, currency, status, start_date, end_date, contract_length"
+        )
+    };
+}
+
 /// Rentals by the customer or group that owns them; what has the first of the ids comes first.
-pub(super) fn by_owner(rows: Vec<AlikeRow>) -> HashMap<String, Vec<Alike>> {
+fn by_owner(rows: Vec<AlikeRow>) -> HashMap<String, Vec<Alike>> {
     let mut owners: HashMap<String, Vec<Alike>> = HashMap::new();
     for mut row in rows {
         owners.entry(std::mem::take(&mut row.owner)).or_default().push(row.into());
@@ -140,20 +158,27 @@ impl Session {
         tenant_id: &str,
         group_ids: &[String],
     ) -> Result<HashMap<String, Vec<Alike>>> {
+        self.alike_by_owner(alike!("billing_group_id"), tenant_id, group_ids).await
+    }
+
+    /// The rentals of customers, ended ones too, by customer.
+    pub async fn rentals_by_customer(
+        &mut self,
+        tenant_id: &str,
+        customer_ids: &[String],
+    ) -> Result<HashMap<String, Vec<Alike>>> {
+        self.alike_by_owner(alike!("customer_id"), tenant_id, customer_ids).await
+    }
+
+    async fn alike_by_owner(
+        &mut self,
+        sql: &'static str,
+        tenant_id: &str,
+        owners: &[String],
+    ) -> Result<HashMap<String, Vec<Alike>>> {
         let rows: Vec<AlikeRow> = on!(self, |conn| {
-            Db::fetch_packed(
-                dialect::packed_with_keys::<Db, AlikeRow>(
-                    "select billing_group_id as owner, monthly_amount, currency, status, start_date, end_date,
-                            contract_length, $rental_ids as rental_ids
-                     from rentals
-                     where tenant_id = $2 and billing_group_id in $keys
-                     group by billing_group_id, monthly_amount, currency, status, start_date, end_date, contract_length",
-                    group_ids,
-                )
-                .bind(tenant_id),
-                conn,
-            )
-            .await?
+            let query = dialect::packed_with_keys::<Db, AlikeRow>(sql, owners).bind(tenant_id);
+            Db::fetch_packed(query, conn).await?
         });
         Ok(by_owner(rows))
     }

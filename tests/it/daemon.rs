@@ -748,6 +748,35 @@ fn a_sqlite_file_is_worked_on_by_daemons_of_one_machine_at_a_time() {
 }
 
 #[test]
+fn a_daemon_is_seen_on_its_machine_while_a_long_day_is_billed() {
+    run(async {
+        let world = busy(TestDb::sqlite().await).await;
+        world
+            .db
+            .execute(
+                "create table seen (at integer, billed integer);
+             create trigger note_seen after update of seen_at on daemon_state begin
+                 insert into seen values (new.seen_at, (select count(*) from payments));
+             end",
+            )
+            .await;
+        let time = TimeFile::new(&world.db, "2026-01-15T12:00:00Z");
+        let slow = [("BILLDAY_RUN__BATCH_RENTALS", "1"), ("BILLDAY_RUN__SHARE_RENTALS", "5")];
+        let daemon = Daemon::start_with(&world.db, &time, &[], &slow);
+        eventually("some are billed", async || world.db.number(PAYMENTS).await >= 3).await;
+        let held = world.db.hold().await;
+        let billed = world.db.number(PAYMENTS).await;
+        assert!(billed < 100, "it was held too late: {billed}");
+        time.set("2026-01-15T12:03:00Z");
+        drop(held);
+        world.db.completes("2026-01-15").await;
+        daemon.stop().await;
+        let meanwhile = "select count(*) from seen where at >= 1768478580000000 and billed < 125";
+        assert!(world.db.number(meanwhile).await > 0);
+    });
+}
+
+#[test]
 fn a_port_that_is_taken_is_said_before_anything_is_done() {
     run(async {
         let world = busy(TestDb::sqlite().await).await;
