@@ -3,5 +3,8 @@
 
 mod billing;
 mod mails;
+#[path = "../it/support/random.rs"]
+#[expect(dead_code, reason = "the other tests draw more")]
+mod random;
 mod simulator;
 mod walk;

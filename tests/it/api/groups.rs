@@ -112,6 +112,31 @@ on_both! {
         assert_eq!(dollars["currency"], "USD");
     }
 
+    async fn what_runs_today_is_summed_in_the_first_members_currency(db: TestDb) {
+        let api = ApiWorld::new(db).await;
+        let of = |id: &str, change: Value| {
+            let mut rental = json!({"tenantId": "T", "rentalId": id, "customerId": "C", "monthlyAmount": 10.10, "currency": "EUR",
+                                    "startDate": "2026-01-01", "productName": "Laptop", "billingGroupId": "MIXED"});
+            let fields = change.as_object().expect("fields").clone();
+            rental.as_object_mut().expect("a rental").extend(fields);
+            rental
+        };
+        api.world.import(json!([
+            {"tenantId": "T", "billingGroupId": "MIXED", "customerId": "C", "groupName": "Mixed", "billingDay": 15},
+            of("M1", json!({})),
+            of("M5", json!({})),
+            of("M2", json!({"startDate": "2099-01-01"})),
+            of("M3", json!({"contractLength": 1})),
+            of("M4", json!({"status": "cancelled", "cancelledAt": "2026-02-01"})),
+            of("M6", json!({"currency": "USD"})),
+        ])).await;
+        let told = api.get(&format!("{GROUPS}/MIXED")).await;
+        assert!(told.body.contains("\"totalMonthlyAmount\":30.30,"), "three that run and are in EUR: {}", told.body);
+        let group = &told.good(200)["billingGroup"];
+        assert_eq!((&group["activeRentalCount"], &group["currency"]), (&json!(4), &json!("EUR")));
+        assert_eq!(group["rentalIds"], json!(["M1", "M2", "M3", "M4", "M5", "M6"]));
+    }
+
     async fn amounts_have_the_digits_of_the_members_currency(db: TestDb) {
         let api = ApiWorld::new(db).await;
         let key = api.new_key(KeyRights { tenants: &["U"], ..KeyRights::default() }).await;

@@ -1,19 +1,18 @@
 //! Chance that falls the same way again.
 
-/// SplitMix64: few lines, and good enough to choose what goes wrong.
-pub struct Dice(u64);
+use crate::random::Random;
+
+/// What goes wrong, chosen by a seed.
+pub struct Dice(Random);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Random::of(seed))
     }
 
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
+        self.0.below(end)
     }
 
     /// From `least` up to and including `most`.
