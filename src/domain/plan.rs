@@ -117,8 +117,8 @@ impl History {
     /// Looks from a later period instead.
     fn see_from(&mut self, was: BillingPeriod, now: BillingPeriod) {
         let months = u32::try_from(now.months_after(was)).unwrap_or(0);
-        let kept = (1 << (LOOK_BACK + 1)) - 1;
-        self.recent = self.recent.checked_shl(months).unwrap_or(0) & kept;
+        // Nobody asks for what comes to lie further back.
+        self.recent = self.recent.checked_shl(months).unwrap_or(0);
     }
 
     /// Records a mark as a run would have written it; a decision that stands is not replaced.
@@ -293,7 +293,8 @@ fn plan_subject(context: PlanContext<'_>, due: &DueSubject) -> SubjectPlan {
             });
         }
         charges.extend(decision.charged.into_iter().map(|period| Charge { rental: &rental.rental, period }));
-        skip = skip.min_some(decision.skip);
+        // A reason beats none, and the graver one the other.
+        skip = skip.into_iter().chain(decision.skip).min();
     }
     plan.outcome = outcome(context, due, &charges, skip, !plan.withheld.is_empty());
     if !matches!(plan.outcome, Outcome::Billed(_)) {
@@ -564,20 +565,6 @@ impl DueSubject {
         match self.subject.kind {
             super::payment::SubjectKind::Group => Some(self.subject.id.clone()),
             super::payment::SubjectKind::Rental => None,
-        }
-    }
-}
-
-/// `Option` orders `None` first; here a reason beats none, and the graver reason beats the other.
-trait MinSome {
-    fn min_some(self, other: Self) -> Self;
-}
-
-impl<T: Ord> MinSome for Option<T> {
-    fn min_some(self, other: Self) -> Self {
-        match (self, other) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
         }
     }
 }

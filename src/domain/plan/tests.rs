@@ -284,6 +284,9 @@ fn a_customer_without_an_address_is_billed_and_its_mail_named_undeliverable() {
     due.customer = Some(Ok(Customer { billing_email: None, ..customer() }));
     let plan = plan_one(&tenant(), "2026-01-10", due);
     assert_eq!(plan.outcome.payment().unwrap().mail, MailPlan::Undeliverable);
+    let plan = plan_one(&tenant(), "2026-01-10", group(10, vec![rental("R", "2026-01-01")]));
+    let MailPlan::To(recipients) = &plan.outcome.payment().unwrap().mail else { panic!() };
+    assert_eq!(recipients.to, ["pay@example.org"]);
 }
 
 #[test]
@@ -493,4 +496,76 @@ fn a_decision_about_the_run_s_own_period_is_followed() {
     // It ended on that very day: only a person can still have it charged.
     assert_eq!(marked(Mark::Confirmed, Some("2026-01-10")), "2026-01");
     assert_eq!(marked(Mark::Parked, Some("2026-01-10")), "not due");
+}
+
+#[test]
+fn a_withheld_gap_waits_while_it_is_open_and_lies_at_most_12_periods_back() {
+    let waiting = |last_imported: Option<&str>| {
+        let mut history = History { last_imported: last_imported.map(period), ..History::default() };
+        for marked in ["2025-01", "2024-12", "2025-03", "2026-01", "2026-02"] {
+            history.add_mark(period(marked), Mark::Withheld);
+        }
+        history.add_line(period("2026-01"), period("2024-11"));
+        let tenant = Tenant { bill_from: day("2026-01-01"), max_arrears: 20, ..tenant() };
+        withheld(&plan_one(&tenant, "2026-01-10", with_history(rental("R", "2024-11-10"), history)))
+    };
+    assert_eq!(waiting(None), "2025-01 2025-03", "neither what lapsed nor its own period nor a later one");
+    assert_eq!(waiting(Some("2025-01")), "2025-03");
+    assert_eq!(waiting(Some("2025-03")), "");
+}
+
+#[test]
+fn an_ended_rental_of_which_only_withheld_gaps_are_left_is_not_passed_over_in_silence() {
+    let ended = |lines: &[&str]| {
+        let ended = Rental { end_date: Some(day("2026-05-01")), ..rental("R", "2026-01-10") };
+        let plan = plan_one(&tenant(), "2026-06-10", alone(ended, "2026-06-10", lines));
+        (charged(&plan), withheld(&plan))
+    };
+    assert_eq!(ended(&["2026-01"]), ("NO_BILLABLE_RENTAL".into(), "2026-02 2026-03 2026-04".into()));
+    assert_eq!(ended(&["2026-01", "2026-02", "2026-03", "2026-04"]), ("not due".into(), String::new()));
+}
+
+#[test]
+fn the_last_charge_of_a_contract_is_found_behind_a_line_that_lies_12_periods_back() {
+    let next = |first_lines: &[&str], today| {
+        let mut history = History::default();
+        for line in first_lines.iter().copied().chain(["2025-02", "2025-03", "2025-04", "2025-05", "2025-06"]) {
+            history.add_line(BillingPeriod::of(day(today)), period(line));
+        }
+        for back in 7..=12 {
+            history.add_line(BillingPeriod::of(day(today)), period(&format!("2025-{back:02}")));
+        }
+        let contract_length = Some(history.line_count + 1);
+        let due = DueRental { rental: Rental { contract_length, ..rental("R", "2025-01-10") }, history };
+        let tenth = BillingDay::fixed(10).unwrap();
+        next_billing_date(&tenant(), &due, tenth, false, day(today)).map(|date| date.to_string())
+    };
+    assert_eq!(next(&["2025-01"], "2026-01-10"), Some("2026-01-10".into()));
+    assert_eq!(next(&["2025-01"], "2025-12-11"), Some("2026-01-10".into()), "seen from the month before");
+    assert_eq!(next(&[], "2026-01-10"), None, "the gap of 2025-01 takes it");
+}
+
+#[test]
+fn of_the_reasons_of_a_groups_members_the_first_that_rule_17_names_is_told() {
+    let mut complete = rental("R", "2025-11-10");
+    complete.contract_length = Some(3);
+    let skipped = |ids: [&str; 3]| {
+        let rentals = ids.map(|id| Rental { rental_id: id.into(), ..complete.clone() });
+        let mut due = group(10, rentals.to_vec());
+        let run = period("2026-01");
+        for due in due.rentals.iter_mut().flatten() {
+            let DueRental { rental, history } = due;
+            match rental.rental_id.as_bytes()[0] {
+                // Three lines of its three, none of them for this period.
+                b'C' => ["2025-10", "2025-11", "2025-12"].iter().for_each(|line| history.add_line(run, period(line))),
+                b'L' => ["2025-11", "2025-12", "2026-01"].iter().for_each(|line| history.add_line(run, period(line))),
+                _ => rental.end_date = Some(day("2025-11-10")),
+            }
+        }
+        charged(&plan_one(&tenant(), "2026-01-10", due))
+    };
+    assert_eq!(skipped(["E1", "E2", "E3"]), "NO_BILLABLE_RENTAL");
+    assert_eq!(skipped(["E1", "L1", "E2"]), "ALREADY_CHARGED");
+    assert_eq!(skipped(["C1", "E1", "L1"]), "CONTRACT_COMPLETE");
+    assert_eq!(skipped(["L1", "L2", "C1"]), "CONTRACT_COMPLETE");
 }
