@@ -212,6 +212,7 @@ mod tests {
     fn a_sum_may_be_wider_than_any_amount() {
         assert_eq!(currency("EUR").format_sum(i128::from(i64::MAX) * 10), "922337203685477580.70");
         assert_eq!(currency("EUR").format_sum(5), "0.05");
+        assert_eq!(currency("EUR").format_sum(0), "0.00", "nothing is not negative");
         assert_eq!(currency("EUR").format_sum(-5), "-0.05");
         assert_eq!(currency("JPY").format_sum(377), "377");
         assert_eq!(currency("KWD").format_sum(377_000), "377.000");
