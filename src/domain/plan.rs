@@ -103,6 +103,10 @@ impl History {
         self.last_imported.is_some_and(|last| period <= last)
     }
 
+    fn began_before(&self, period: BillingPeriod) -> bool {
+        self.first.is_some_and(|first| first < period)
+    }
+
     /// Records a line as a run would have written it, for the plan of a later date (rule 18).
     pub fn add_line(&mut self, run_period: BillingPeriod, period: BillingPeriod) {
         self.line_count += 1;
@@ -380,7 +384,7 @@ fn decide_rental(context: PlanContext<'_>, day: BillingDay, due: &DueRental) -> 
         let is_gap = is_open(p)
             && history.mark(p).is_none()
             && rental.billable_on(date, tenant.contract_end)
-            && (date >= tenant.bill_from || history.first.is_some_and(|first| p > first));
+            && (date >= tenant.bill_from || history.began_before(p));
         if is_gap {
             plain.push(p);
         }
