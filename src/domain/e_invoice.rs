@@ -422,26 +422,20 @@ mod tests {
         let vat_id = "the seller has the VAT ID \"123\", which does not begin with a country such as DE";
         assert_eq!(lacks(|s| s.vat_id = some("123"))[..2], [vat_id; 2]);
         assert_eq!(lacks(|s| s.vat_id = some("el 123456789")), ["-"; 3]);
-        let address = "the seller has no address in parts (streetAddress, postalCode, city, country)";
-        assert_eq!(lacks(|s| s.address = Address::Lines(vec!["Street 1".into()])), [address; 3]);
+        let in_parts = "the seller has no address in parts (streetAddress, postalCode, city, country)";
+        assert_eq!(lacks(|s| s.address = Address::Lines(vec!["Street 1".into()])), [in_parts; 3]);
+        assert_eq!(lacks(|s| s.address = address("10115", "", "DE")), ["the seller has no city in its address"; 3]);
         assert_eq!(
-            lacks(|s| s.address = super::tests::address("10115", "", "DE")),
-            ["the seller has no city in its address"; 3]
-        );
-        assert_eq!(
-            lacks(|s| s.address = super::tests::address("10115", "Berlin", "")),
+            lacks(|s| s.address = address("10115", "Berlin", "")),
             ["the seller has no country in its address"; 3]
         );
         assert_eq!(
-            lacks(|s| s.address = super::tests::address("10115", "Berlin", "Germany")),
+            lacks(|s| s.address = address("10115", "Berlin", "Germany")),
             ["the seller has the country \"Germany\", which is not a two-letter code such as DE"; 3]
         );
         let of_xrechnung =
             |what: &str| ["-".to_owned(), format!("the seller has no {what}, which XRechnung needs"), "-".to_owned()];
-        assert_eq!(
-            lacks(|s| s.address = super::tests::address("", "Berlin", "DE")),
-            of_xrechnung("postalCode in its address")
-        );
+        assert_eq!(lacks(|s| s.address = address("", "Berlin", "DE")), of_xrechnung("postalCode in its address"));
         assert_eq!(lacks(|s| s.contact_name = None), of_xrechnung("contact (contactName)"));
         assert_eq!(lacks(|s| s.phone = None), of_xrechnung("phone"));
         assert_eq!(lacks(|s| s.email = None), of_xrechnung("email"));
@@ -479,7 +473,7 @@ mod tests {
             [
                 "the buyer has no city in its address; the buyer has no country in its address",
                 "the buyer has no city in its address; the buyer has no postalCode in its address, which XRechnung needs; \
-             the buyer has no country in its address",
+                 the buyer has no country in its address",
                 "the buyer has no city in its address; the buyer has no country in its address",
             ]
         );

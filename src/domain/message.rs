@@ -442,7 +442,7 @@ mod tests {
         {
             assert_eq!(clean(&format!("a{hidden}b"), 50), "ab", "{hidden:?}");
         }
-        for seen in "\u{61b}\u{200c}\u{200d}\u{202f}\u{2070}\u{fffc}\u{e0100}".chars().filter(|c| !c.is_whitespace()) {
+        for seen in "\u{61b}\u{200c}\u{200d}\u{2070}\u{fffc}\u{e0100}".chars() {
             assert_eq!(clean(&format!("a{seen}b"), 50), format!("a{seen}b"));
         }
         assert_eq!(shown(&"x".repeat(201)), format!("{}…", "x".repeat(199)));

@@ -157,7 +157,7 @@ mod tests {
             (ClockAlarm::FarAhead(400 * 86_400), "the clock stands 400 days after the last work on this ledger;"),
             (ClockAlarm::Jumped(-7_201), "the clock was set back by 7201 s while the daemon ran;"),
             (ClockAlarm::Jumped(7_201), "the clock was set ahead by 7201 s while the daemon ran;"),
-            // The limit itself is not beyond it, and nothing is neither behind nor back.
+            // Less than a second is told as none.
             (ClockAlarm::DiffersFromDatabase(0), "the clock is 0 s ahead of the database's;"),
             (ClockAlarm::Jumped(0), "the clock was set ahead by 0 s while the daemon ran;"),
         ] {

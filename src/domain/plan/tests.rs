@@ -420,7 +420,8 @@ fn of_many_bad_records_all_are_kept_and_three_are_told() {
         assert_eq!(plan.rentals, unread);
         problem.message
     };
-    let three = "the stored data cannot be billed: status of rental R1 is '?', status of rental R2 is '?', status of rental R3 is '?'";
+    let three = "the stored data cannot be billed: status of rental R1 is '?', status of rental R2 is '?', \
+                 status of rental R3 is '?'";
     assert_eq!(message(3), three);
     assert_eq!(message(5), format!("{three} and 2 more"));
 }
