@@ -43,7 +43,7 @@ def main():
     rows, places = [], []
     for file in data["files"]:
         path = file["filename"]
-        name = path[path.index("src/") :]
+        name = path[path.rindex("/src/") + 1 :]
         if path.endswith(TESTS):
             continue
         end = first_line_of_tests(path)
@@ -57,6 +57,9 @@ def main():
         rows.append((name, lines, own, branches))
         places += [f"{name}:{line}:{column}: not reached" for (line, column, *_), count in sorted(own.items()) if not count]
         places += [f"{name}:{line}:{column}: never {way}" for (line, column, way), count in sorted(branches.items()) if not count]
+
+    if not rows:
+        sys.exit("scripts/coverage: nothing was measured")
 
     def parts(counts):
         return f"{sum(1 for count in counts.values() if count)}/{len(counts)}"
