@@ -18,7 +18,7 @@ const FACTOR: f64 = 1.25;
 /// An answer without what belongs to one request alone.
 fn said(reply: &Reply) -> (u16, serde_json::Value, Vec<(String, String)>) {
     let mut body = reply.json();
-    body["error"].as_object_mut().expect("an error").remove("requestId").expect("an id of the request");
+    body["error"].as_object_mut().expect("an error").remove("requestId");
     let own = ["x-request-id", "date"];
     let headers = reply.headers.iter().filter(|(name, _)| !own.contains(&name.as_str()));
     (reply.status, body, headers.cloned().collect())
@@ -83,7 +83,7 @@ on_both! {
             let (least, most) = times.iter().fold((f64::MAX, 0.0_f64), |(least, most), time| (least.min(*time), most.max(*time)));
             counts.add("measured", (all.len() * SAMPLES) as u64);
             eprintln!("{times:.0?} µs, {without_work:.0} µs without a key");
-            if most <= FACTOR * least && without_work < least {
+            if most <= FACTOR * least && without_work * FACTOR < least {
                 break;
             }
             assert!(tries < TRIES * torture().min(2), "the kinds differ: {times:.0?} µs, {without_work:.0} µs without a key");
