@@ -61,7 +61,9 @@ impl Case {
                 }
                 records.push(rental(&format!("R{n}"), &start.to_string(), with));
             }
-            records.push(json!({"tenantId": id, "billingGroupId": "G", "customerId": "C", "billingDay": 1 + self.away % 28}));
+            records.push(
+                json!({"tenantId": id, "billingGroupId": "G", "customerId": "C", "billingDay": 1 + self.away % 28}),
+            );
         }
         records
     }
@@ -72,7 +74,8 @@ async fn run_on(world: &World, tenant: &Arc<Tenant>, today: NaiveDate, dates: Da
     world.clock.set(noon(today));
     let mut session = world.db.store.read().await.expect("a snapshot");
     let now = noon(today);
-    let schedule = Schedule::new(std::slice::from_ref(tenant), dates, false, now, &mut session).await.expect("a schedule");
+    let schedule =
+        Schedule::new(std::slice::from_ref(tenant), dates, false, now, &mut session).await.expect("a schedule");
     session.end().await;
     let settings = RunSettings {
         dry_run: false,

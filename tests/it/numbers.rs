@@ -65,7 +65,8 @@ impl Writer {
             expected_plan: None,
             format: ReportFormat::Table,
         };
-        let tenant = TenantWork { tenant: self.tenant, run_date: date, kind: RunKind::Explicit, more_dates_follow: false };
+        let tenant =
+            TenantWork { tenant: self.tenant, run_date: date, kind: RunKind::Explicit, more_dates_follow: false };
         let work = DateWork { named_date: Some(date), tenants: vec![tenant] };
         let mut failures = 0;
         loop {

@@ -218,7 +218,11 @@ async fn live(mut model: Model, events: Vec<Event>) -> (u64, u64) {
         crate::support::assert_verified(&world.db).await;
         nothing_is_written_again(world, last).await;
         for ledger in LEDGER {
-            assert_eq!(world.db.texts(ledger).await, worlds[0].db.texts(ledger).await, "the ledgers differ after {last}");
+            assert_eq!(
+                world.db.texts(ledger).await,
+                worlds[0].db.texts(ledger).await,
+                "the ledgers differ after {last}"
+            );
         }
     }
     let count = async |what: &str| worlds[0].db.number(&format!("select count(*) from {what}")).await as u64;

@@ -18,16 +18,23 @@ const IBAN: &str = "DE89370400440532013000";
 const VAT_ID: &str = "DE123456789";
 
 fn records() -> serde_json::Value {
-    let mut records = tenant("T", json!({
-        "name": "Canaryseller", "legalName": "Canaryseller GmbH", "iban": IBAN, "vatId": VAT_ID, "email": "seller@canary.example",
-        "address": {"street": "Canarystreet 1", "city": "Canarytown", "postalCode": "10115", "country": "DE"},
-    }));
+    let mut records = tenant(
+        "T",
+        json!({
+            "name": "Canaryseller", "legalName": "Canaryseller GmbH", "iban": IBAN, "vatId": VAT_ID, "email": "seller@canary.example",
+            "address": {"street": "Canarystreet 1", "city": "Canarytown", "postalCode": "10115", "country": "DE"},
+        }),
+    );
     let more = [
         json!({
             "tenantId": "T", "customerId": "C", "firstName": "Canary", "lastName": "Canarysen", "email": "buyer@canary.example",
             "billingAddress": {"street": "Canaryway 2", "city": "Canaryville", "postalCode": "20095", "country": "DE"},
         }),
-        rental("A", "2026-01-15", json!({"productName": "Canaryphone", "serialNumber": "CANARY-1", "notes": "canary note"})),
+        rental(
+            "A",
+            "2026-01-15",
+            json!({"productName": "Canaryphone", "serialNumber": "CANARY-1", "notes": "canary note"}),
+        ),
         rental("B", "2026-01-15", json!({"currency": "USD", "productName": "Canaryphone"})),
         rental("D", "2026-01-15", json!({})),
         rental("E", "2026-01-15", json!({"productName": "Canarypad"})),

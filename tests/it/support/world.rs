@@ -235,7 +235,8 @@ pub async fn delete_group(
 }
 
 /// Every line that counts.
-pub const LINES: &str = "select tenant_id || ' ' || rental_id || ' ' || billing_period || ' ' || amount from payment_lines
+pub const LINES: &str =
+    "select tenant_id || ' ' || rental_id || ' ' || billing_period || ' ' || amount from payment_lines
                          where live order by tenant_id, rental_id, billing_period";
 
 /// What two equal ledgers have in common; ids of runs and instants differ.
