@@ -26,7 +26,8 @@ fn months() -> i32 {
     if torture == 1 { 2 } else { 10 * torture }
 }
 
-/// One batch in ten is refused at its very last statement, when it has its numbers: on PostgreSQL every other time as if two had met, so that it is planned again at once.
+/// One batch in ten is refused at its very last statement, when it has its numbers: on PostgreSQL every other time as if two had
+/// met, so that it is planned again at once.
 async fn take_back_one_in_ten(db: &TestDb) {
     let trigger = if db.is_sqlite() {
         "create trigger take_back before update on runs when new.batches > old.batches and abs(random()) % 10 = 0
