@@ -21,7 +21,7 @@ impl NumberFormat {
         if sequences != 1 {
             return Err("must hold {seq} (or {seq:06}) exactly once".to_owned());
         }
-        if text.len() > 60 || text.chars().any(char::is_control) {
+        if text.chars().count() > 60 || text.chars().any(char::is_control) {
             return Err("must be at most 60 printable characters".to_owned());
         }
         Ok(Self(text.to_owned()))
@@ -98,7 +98,8 @@ fn sequence_width(field: &str) -> Option<usize> {
     match field.strip_prefix("seq")? {
         "" => Some(1),
         width => {
-            let digits = width.strip_prefix(":0")?;
+            // A number may have a sign where Rust reads it.
+            let digits = width.strip_prefix(":0").filter(|digits| !digits.starts_with('+'))?;
             digits.parse().ok().filter(|w| (1..=18).contains(w) && digits.len() <= 2)
         }
     }
@@ -132,6 +133,7 @@ mod tests {
             "{seq:019}",
             "{seq:099}",
             "{seq:0006}",
+            "{seq:0+5}",
             "{seq",
             "a}{seq}",
             "{seq}-{",
@@ -153,8 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn a_format_may_be_60_bytes_long_and_its_numbers_18_digits_wide() {
-        let long = |n: usize| NumberFormat::parse(&format!("{}{{seq}}", "x".repeat(n - 5)));
+    fn a_format_may_be_60_characters_long_and_its_numbers_18_digits_wide() {
+        let long = |n: usize| NumberFormat::parse(&format!("{}{{seq}}", "ü".repeat(n - 5)));
         assert!(long(60).is_ok() && long(61).is_err());
         let wide = NumberFormat::parse("{seq:018}").unwrap();
         assert_eq!((wide.as_str(), wide.to_string()), ("{seq:018}", "{seq:018}".to_owned()));
