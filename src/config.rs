@@ -525,8 +525,8 @@ impl Reading {
 
     fn table(&mut self, above: &str, table: &DeTable<'_>, origin: &impl Fn(usize) -> Origin) {
         for (name, value) in table {
-            let path =
-                if above.is_empty() { name.get_ref().to_string() } else { format!("{above}.{}", name.get_ref()) };
+            let name_shown = on_one_line(name.get_ref());
+            let path = if above.is_empty() { name_shown } else { format!("{above}.{name_shown}") };
             let origin_here = origin(name.span().start);
             // A name with a dot in quotes is no nesting, so it is no key either.
             let key = Key::find(&path).filter(|_| !name.get_ref().contains('.'));
@@ -554,7 +554,7 @@ impl Reading {
         // Sorted, so that the same environment gives the same message.
         let ours: BTreeMap<String, OsString> = env
             .into_iter()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+            .map(|(name, value)| (on_one_line(&name.to_string_lossy()), value))
             .filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(TESTING_AIDS))
             .collect();
         let mut known = BTreeSet::new();
@@ -688,6 +688,15 @@ pub fn is_open_to_all(path: &Path) -> bool {
     !path.starts_with(CONTAINER_SECRETS)
         && lets(&path, read)
         && path.ancestors().skip(1).all(|above| lets(above, enter))
+}
+
+/// A name that somebody chose, with what would break the line of a message written as an escape.
+fn on_one_line(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for c in name.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 fn sections() -> impl Iterator<Item = &'static str> {
@@ -979,6 +988,8 @@ mod tests {
             ("\"database.url\" = 'x'", "billday.toml:1: database.url: unknown key; the nearest is database.url"),
             ("[databse]\nurl = 'x'", "billday.toml:1: databse: unknown section; the nearest is [database]"),
             ("database = 'x'", "billday.toml:1: database: should be a table, written [database]"),
+            // It must not look like two problems.
+            (r#""a\nb" = 1"#, r"billday.toml:1: a\nb: unknown key; the nearest is mail.from"),
         ];
         for (toml, expected) in cases {
             assert_eq!(problem(toml, &[]), expected);

@@ -67,8 +67,8 @@ fn build(mail: &RenderedMail, attached: Vec<Attached>, envelope: &Envelope<'_>) 
     let boundary = boundary(mail, envelope.message_id);
     let mut parts = MultiPart::alternative()
         .boundary(&boundary)
-        .singlepart(SinglePart::plain(mail.text.clone()))
-        .singlepart(SinglePart::html(mail.html.clone()));
+        .singlepart(SinglePart::plain(sendable(&mail.text)))
+        .singlepart(SinglePart::html(sendable(&mail.html)));
     if !attached.is_empty() {
         parts = MultiPart::mixed().boundary(format!("file-{boundary}")).multipart(parts);
     }
@@ -102,6 +102,12 @@ fn build(mail: &RenderedMail, attached: Vec<Attached>, envelope: &Envelope<'_>) 
     }
     let message = builder.multipart(parts).map_err(|error| MailError::Refused(error.to_string()))?;
     Ok(message.formatted())
+}
+
+/// A text as a mail may hold it: a carriage return alone ends a line too, and other control characters are none of it.
+fn sendable(text: &str) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n')).collect()
 }
 
 /// Those that mail can go to: a wrong one among several must not keep the invoice from the others.
@@ -195,6 +201,14 @@ mod tests {
         let message = String::from_utf8(build_message(&mail("s", "t", "h"), vec![], &on_trial).unwrap()).unwrap();
         assert!(message.contains("\r\nTo: me@my.example\r\nSubject: [for a@b.example] s\r\n"), "{message}");
         assert!(message.contains("\r\nX-Billday-Recipient: a@b.example\r\n") && !message.contains("Cc:"), "{message}");
+    }
+
+    #[test]
+    fn no_part_holds_a_carriage_return_alone_or_another_control_character() {
+        let built = build_message(&mail("s", "a\rb\r\nc\0\td\n", "<p>\r</p>"), vec![], &envelope("x", "a@b.example"));
+        let message = String::from_utf8(built.unwrap()).unwrap();
+        assert!(message.contains("\r\n\r\na\r\nb\r\nc\td\r\n"), "{message:?}");
+        assert!(!message.replace("\r\n", "").contains(['\r', '\n', '\0']), "{message:?}");
     }
 
     #[test]
