@@ -409,17 +409,4 @@ mod tests {
         assert!([0, 29, -1, 31].iter().all(|&d| BillingDay::fixed(d).is_none()));
         assert!((1..=28).all(|d| BillingDay::fixed(d).is_some()));
     }
-
-    proptest::proptest! {
-        #[test]
-        fn every_anchor_has_one_date_a_month_for_48_months(start in 0..20_000_i32, months in 0..48_i32) {
-            let start = day("1990-01-01") + chrono::Days::new(start as u64);
-            let anchor = BillingDay::anchored_at(start);
-            let period = BillingPeriod::of(start).plus(months);
-            let date = anchor.date_in(period);
-            proptest::prop_assert!(period.first_day() <= date && date < period.end());
-            proptest::prop_assert_eq!(date.day(), anchor.number().min(period.days()));
-            proptest::prop_assert_eq!(date, add_months(start, months as u32));
-        }
-    }
 }

@@ -65,7 +65,6 @@ fn check_domain(domain: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn an_address_that_cannot_be_used_is_refused_with_the_reason() {
@@ -94,15 +93,6 @@ mod tests {
         }
         for address in ["a@b.example", "first.last+tag@sub.b-c.example", "a@localhost", "a@xn--bcher-kva.example"] {
             assert_eq!(check_address(address), Ok(()), "{address}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn an_address_that_is_taken_is_taken_by_lettre_too(address in "[a-c.@+_-]{1,12}") {
-            if check_address(&address).is_ok() {
-                prop_assert!(address.parse::<Address>().is_ok(), "{}", address);
-            }
         }
     }
 }

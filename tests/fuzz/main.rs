@@ -14,7 +14,7 @@ use bodies::{BETWEEN, TARGETS};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::strategy::BoxedStrategy;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{TestError, TestRunner};
 
 /// The small files that a target begins with.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -47,14 +47,10 @@ fn drive(target: &str, count: u32, near: BoxedStrategy<Vec<u8>>) {
         body(&input);
         Ok(())
     });
-    tried.unwrap_or_else(|failure| panic!("{target}: {failure}\nas text: {:?}", shown(&failure)));
-}
-
-/// The input that failed, as bytes are written in Rust.
-fn shown(failure: &proptest::test_runner::TestError<Vec<u8>>) -> String {
-    match failure {
-        proptest::test_runner::TestError::Fail(_, input) => input.escape_ascii().to_string(),
-        proptest::test_runner::TestError::Abort(_) => String::new(),
+    match tried {
+        Ok(()) => {}
+        Err(TestError::Fail(why, input)) => panic!("{target} fails with b\"{}\": {why}", input.escape_ascii()),
+        Err(TestError::Abort(why)) => panic!("{target}: {why}"),
     }
 }
 

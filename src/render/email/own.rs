@@ -260,12 +260,12 @@ mod tests {
         for html in [
             "{% include 'invoice.txt' %}",
             "{% extends 'invoice.txt' %}",
-            "{% import 'invoice.txt' as t %}{{ t.f(seller.name) }}",
+            "{% import 'invoice.txt' as t %}{{ t.f(seller.name) }}.",
         ] {
-            let text = "{{ seller.name }}{% macro f(x) %}{{ x }}{% endmacro %}";
+            let text = "{{ seller.name }}.{% macro f(x) %}{{ x }}{% endmacro %}";
             let folder = folder(&[("invoice.html", html), ("invoice.txt", text)]);
             let mail = MailTemplates::with_own(folder.path()).unwrap().render(&document, Annex::Attached).unwrap();
-            assert_eq!((mail.text.as_str(), mail.html.as_str()), ("<b>", "&lt;b&gt;"), "{html}");
+            assert_eq!((mail.text.as_str(), mail.html.as_str()), ("<b>.", "&lt;b&gt;."), "{html}");
         }
     }
 

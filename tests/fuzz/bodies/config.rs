@@ -30,21 +30,21 @@ pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let line: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     let (before, after) = line.split_at(line.char_indices().nth(line.chars().count() / 2).map_or(0, |(at, _)| at));
-    let quoted = format!("{:?}", format!("{SECRET}{text}"));
-    let url = format!("{:?}", format!("postgres://user:{SECRET}{text}@host/db"));
-    for key in ["mail.password", "daemon.heartbeatUrl", "database.url"] {
-        for value in [format!("{before}{SECRET}{after}"), quoted.clone(), url.clone()] {
-            if key == "database.url" && value.contains("sqlite:") {
-                continue; // It has no password: all of it may be shown.
-            }
-            kept_secret(load(format!("{key} = {value}").as_bytes(), &[]));
+    let (words, url) = (format!("{SECRET}{text}"), format!("postgres://user:{SECRET}{text}@host/db"));
+    let keys = ["mail.password", "daemon.heartbeatUrl", "database.url"];
+    for value in [words, url] {
+        let file: Vec<String> = keys.iter().map(|key| format!("{key} = {value:?}\n")).collect();
+        kept_secret(load(file.concat().as_bytes(), &[]));
+    }
+    for key in keys {
+        // A SQLite URL has no password: all of it may be shown.
+        if !(key == "database.url" && before.contains("sqlite:")) {
+            kept_secret(load(format!("{key} = {before}{SECRET}{after}").as_bytes(), &[]));
         }
     }
     let plain: String = text.chars().filter(|c| *c != '\0').collect();
     let variables = ["MAIL__PASSWORD", "DAEMON__HEARTBEAT_URL", "DATABASE__URL"].map(|name| format!("BILLDAY_{name}"));
-    for name in variables {
-        kept_secret(load(b"", &[(name, format!("{SECRET}{plain}"))]));
-    }
+    kept_secret(load(b"", &variables.map(|name| (name, format!("{SECRET}{plain}")))));
 }
 
 fn told_well(errors: &ConfigErrors, file: &Path) {
