@@ -29,8 +29,66 @@ impl Shape {
         self.groups * self.group_size + self.alone
     }
 
-    fn payments(self) -> u64 {
-        self.groups + self.alone
+    /// Payments of the customers before this one; of all of them if it is the number of groups.
+    fn payments_before(self, customer: u64) -> u64 {
+        customer + self.alone_before(customer)
+    }
+
+    /// Rentals billed alone of the customers before this one.
+    fn alone_before(self, customer: u64) -> u64 {
+        (customer * self.alone).div_ceil(self.groups)
+    }
+
+    /// All customers in order, in parts of about so many rentals.
+    pub fn parts(self, rentals: u64) -> impl Iterator<Item = Part> {
+        let customers = (rentals * self.groups / self.rentals()).max(1);
+        let end = move |from: u64| (from + customers).min(self.groups);
+        (0..self.groups).step_by(customers as usize).map(move |from| Part::Customers { from, end: end(from) })
+    }
+}
+
+/// Which of a month's payments a statement writes.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    All,
+    /// Those of some customers, by their numbers, each of whom has one group.
+    Customers {
+        from: u64,
+        end: u64,
+    },
+}
+
+impl Part {
+    /// The numbers of its customers, the end not included.
+    fn customers(self, shape: Shape) -> (u64, u64) {
+        match self {
+            Self::All => (0, shape.groups),
+            Self::Customers { from, end } => (from, end),
+        }
+    }
+
+    /// A condition on a column of ids that are the letter and a number.
+    fn ids(self, column: &str, letter: char, number: impl Fn(u64) -> u64) -> String {
+        match self {
+            Self::All => "true".to_owned(),
+            Self::Customers { from, end } => format!(
+                "({column} >= '{letter}{}' and {column} < '{letter}{}')",
+                10_000_000 + number(from),
+                10_000_000 + number(end)
+            ),
+        }
+    }
+
+    fn groups(self, column: &str) -> String {
+        self.ids(column, 'G', |customer| customer)
+    }
+
+    fn members(self, shape: Shape) -> String {
+        self.ids("rental_id", 'R', |customer| customer * shape.group_size)
+    }
+
+    fn alone(self, shape: Shape) -> String {
+        self.ids("rental_id", 'S', |customer| shape.alone_before(customer))
     }
 }
 
@@ -128,22 +186,40 @@ pub const FLOOR: Month = Month {
 impl Month {
     /// The statements that write it: payments with invoice numbers, lines, outcomes, mails, series, run and date.
     pub fn statements(&self, database: &Database, shape: Shape) -> Vec<String> {
+        let mut statements = self.part(database, shape, Part::All);
+        statements.extend(self.ends());
+        statements
+    }
+
+    /// The statements that write the run and its date.
+    pub fn ends(&self) -> Vec<String> {
+        vec![self.run(), self.completed_date()]
+    }
+
+    /// The statements that write some of its payments, and all that belongs to them.
+    pub fn part(&self, database: &Database, shape: Shape, part: Part) -> Vec<String> {
         vec![
-            self.payments(database, shape),
-            self.lines(database),
-            self.outcomes_of_groups(database),
-            self.outcomes_of_rentals(database),
-            self.outbox(),
-            self.series(shape),
-            self.run(),
-            self.completed_date(),
+            self.payments(database, shape, part),
+            self.lines(database, shape, part),
+            self.outcomes_of_groups(database, shape, part),
+            self.outcomes_of_rentals(database, shape, part),
+            self.outbox(shape, part),
+            self.series(shape, part),
         ]
     }
 
-    fn payments(&self, database: &Database, shape: Shape) -> String {
-        let Self { period, run_date, due_date, run_id, before } = self;
+    /// The numbers of a part's invoices, the first not included.
+    fn sequences(&self, shape: Shape, part: Part) -> (u64, u64) {
+        let number = |customer| self.before * shape.payments_before(shape.groups) + shape.payments_before(customer);
+        let (from, end) = part.customers(shape);
+        (number(from), number(end))
+    }
+
+    fn payments(&self, database: &Database, shape: Shape, part: Part) -> String {
+        let Self { period, run_date, due_date, run_id, .. } = self;
         let payment_id = self.payment_id(database, "kind", "subject_id");
-        let first = before * shape.payments();
+        let (first, _) = self.sequences(shape, part);
+        let (groups, members, alone) = (part.groups("g.billing_group_id"), part.members(shape), part.alone(shape));
         format!(
             "insert into payments (tenant_id, payment_id, subject_kind, subject_id, customer_id, subject_name, billing_period,
                                    currency, subtotal, tax_amount, total, tax_rate_ppm, tax_treatment, status, issue_date,
@@ -161,20 +237,21 @@ impl Month {
                          from billing_groups g
                          join (select billing_group_id, cast(sum(monthly_amount) as bigint) as net, count(*) as line_count
                                from rentals
-                               where tenant_id = 'bench' and billing_group_id is not null
+                               where tenant_id = 'bench' and billing_group_id is not null and {members}
                                group by billing_group_id) m on m.billing_group_id = g.billing_group_id
-                         where g.tenant_id = 'bench' and g.billing_day = 15 and g.status = 'active'
+                         where g.tenant_id = 'bench' and g.billing_day = 15 and g.status = 'active' and {groups}
                          union all
                          select 'rental', rental_id, customer_id, product_name, sort_key, monthly_amount, 1
                          from rentals
-                         where tenant_id = 'bench' and start_day = 15 and billed_group_id is null) due) s
+                         where tenant_id = 'bench' and start_day = 15 and billed_group_id is null and {alone}) due) s
              join customers c on c.tenant_id = 'bench' and c.customer_id = s.customer_id"
         )
     }
 
     /// The lines and outcomes find their payment without a join: bare SQL could hardly do better.
-    fn lines(&self, database: &Database) -> String {
+    fn lines(&self, database: &Database, shape: Shape, part: Part) -> String {
         let period = self.period;
+        let (members, alone) = (part.members(shape), part.alone(shape));
         let payment_id = self.payment_id(
             database,
             "case when billing_group_id is null then 'rental' else 'group' end",
@@ -186,31 +263,33 @@ impl Month {
              select 'bench', {payment_id}, rental_id, '{period}', monthly_amount, monthly_amount * 19 / 100, false,
                     product_name, serial_number, false, true
              from rentals
-             where tenant_id = 'bench'"
+             where tenant_id = 'bench' and ({members} or {alone})"
         )
     }
 
-    fn outcomes_of_groups(&self, database: &Database) -> String {
+    fn outcomes_of_groups(&self, database: &Database, shape: Shape, part: Part) -> String {
         let Self { run_date, run_id, .. } = self;
+        let members = part.members(shape);
         let payment_id = self.payment_id(database, "'group'", "billing_group_id");
         format!(
             "insert into outcomes (tenant_id, run_date, subject_kind, subject_id, outcome, payment_id, rentals, run_id)
              select 'bench', '{run_date}', 'group', billing_group_id, 'billed', {payment_id},
                     '[\"' || string_agg(rental_id, '\",\"' order by rental_id) || '\"]', '{run_id}'
              from rentals
-             where tenant_id = 'bench' and billing_group_id is not null
+             where tenant_id = 'bench' and billing_group_id is not null and {members}
              group by billing_group_id"
         )
     }
 
-    fn outcomes_of_rentals(&self, database: &Database) -> String {
+    fn outcomes_of_rentals(&self, database: &Database, shape: Shape, part: Part) -> String {
         let Self { run_date, run_id, .. } = self;
+        let alone = part.alone(shape);
         let payment_id = self.payment_id(database, "'rental'", "rental_id");
         format!(
             "insert into outcomes (tenant_id, run_date, subject_kind, subject_id, outcome, payment_id, rentals, run_id)
              select 'bench', '{run_date}', 'rental', rental_id, 'billed', {payment_id}, '[\"' || rental_id || '\"]', '{run_id}'
              from rentals
-             where tenant_id = 'bench' and billed_group_id is null"
+             where tenant_id = 'bench' and billed_group_id is null and {alone}"
         )
     }
 
@@ -226,19 +305,25 @@ impl Month {
         )
     }
 
-    fn outbox(&self) -> String {
+    fn outbox(&self, shape: Shape, part: Part) -> String {
+        let payments = match part {
+            Part::All => format!("p.billing_period = '{}'", self.period),
+            Part::Customers { .. } => {
+                let (first, last) = self.sequences(shape, part);
+                format!("p.series = 'INV-2026-{{seq:06}}' and p.sequence > {first} and p.sequence <= {last}")
+            }
+        };
         format!(
             "insert into outbox (tenant_id, payment_id, kind, recipient, locale, state, attempts, next_at, fence, created_at)
              select 'bench', p.payment_id, 'invoice', c.billing_email, 'en', 'pending', 0, 1, 0, 1
              from payments p
              join customers c on c.tenant_id = 'bench' and c.customer_id = p.customer_id
-             where p.tenant_id = 'bench' and p.billing_period = '{}'",
-            self.period
+             where p.tenant_id = 'bench' and {payments}"
         )
     }
 
-    fn series(&self, shape: Shape) -> String {
-        let last = (self.before + 1) * shape.payments();
+    fn series(&self, shape: Shape, part: Part) -> String {
+        let (_, last) = self.sequences(shape, part);
         let run_date = self.run_date;
         format!(
             "insert into invoice_series (tenant_id, series, first, last, last_issued_on)

@@ -116,10 +116,20 @@ impl Database {
         self.run_in_one_transaction(FLOOR.statements(self, shape)).await
     }
 
-    async fn run_in_one_transaction(&self, mut statements: Vec<String>) -> anyhow::Result<()> {
-        statements.insert(0, if matches!(self, Self::Sqlite(_)) { "begin immediate".into() } else { "begin".into() });
-        statements.push("commit".into());
+    /// The same over one connection with a commit after each part, as a run commits its batches.
+    pub async fn write_floor_in_batches(&self, shape: Shape, rentals: usize) -> anyhow::Result<()> {
+        let parts = shape.parts(rentals as u64).map(|part| FLOOR.part(self, shape, part));
+        let statements: Vec<String> = parts.chain([FLOOR.ends()]).flat_map(|part| self.transaction(part)).collect();
         self.execute(&statements).await
+    }
+
+    async fn run_in_one_transaction(&self, statements: Vec<String>) -> anyhow::Result<()> {
+        self.execute(&self.transaction(statements)).await
+    }
+
+    fn transaction(&self, statements: Vec<String>) -> Vec<String> {
+        let begin = if matches!(self, Self::Sqlite(_)) { "begin immediate" } else { "begin" };
+        [begin.to_owned()].into_iter().chain(statements).chain(["commit".to_owned()]).collect()
     }
 
     async fn execute(&self, statements: &[String]) -> anyhow::Result<()> {

@@ -112,7 +112,7 @@ impl Arguments {
 impl Bench {
     async fn run(&self) -> anyhow::Result<()> {
         println!(
-            "{:<11}{:>9}  {:<12}{:>10}{:>12}{:>9}{:>9}{:>10}",
+            "{:<11}{:>9}  {:<16}{:>10}{:>12}{:>9}{:>9}{:>10}",
             "database", "rentals", "phase", "ms", "rentals/s", "/ floor", "/ run", "peak MiB"
         );
         for kind in &self.databases {
@@ -159,7 +159,7 @@ impl Bench {
                 figures.push(self.one(*phase, &copy, shape).await?);
                 match phase {
                     Phase::Floor => floor_rows = copy.fingerprint().await?,
-                    Phase::Run | Phase::Shared(_) => {
+                    Phase::FloorInBatches | Phase::Run | Phase::Shared(_) => {
                         let rows = copy.fingerprint().await?;
                         ensure!(rows == floor_rows, "the run wrote {rows:?} and the floor {floor_rows:?}");
                     }
@@ -177,9 +177,12 @@ impl Bench {
     }
 
     async fn one(&self, phase: Phase, copy: &Database, shape: Shape) -> anyhow::Result<Figures> {
-        if phase == Phase::Floor {
+        if matches!(phase, Phase::Floor | Phase::FloorInBatches) {
             let start = std::time::Instant::now();
-            copy.write_floor(shape).await?;
+            match phase {
+                Phase::Floor => copy.write_floor(shape).await?,
+                _ => copy.write_floor_in_batches(shape, self.batch).await?,
+            }
             return Ok(Figures { micros: start.elapsed().as_micros(), peak_kib: 0 });
         }
         let start = |_| {
@@ -211,7 +214,7 @@ fn print_table(database: &Database, shape: Shape, figures: &[(Phase, Vec<Figures
     for (phase, Figures { micros, peak_kib }) in &medians {
         let per_second = u128::from(shape.rentals()) * 1_000_000 / (*micros).max(1);
         println!(
-            "{:<11}{:>9}  {:<12}{:>10}{:>12}{:>9}{:>9}{:>10}",
+            "{:<11}{:>9}  {:<16}{:>10}{:>12}{:>9}{:>9}{:>10}",
             database.kind(),
             shape.rentals(),
             phase.as_str(),

@@ -16,8 +16,10 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 /// What is measured, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// One transaction of bare SQL that writes the same rows; runs in the bench's own process.
+    /// One transaction of bare SQL that writes the same rows; like the next one it runs in the bench's own process.
     Floor,
+    /// The same with a commit after each batch's worth of rentals.
+    FloorInBatches,
     DryRun,
     Run,
     /// The same date again: nothing is left to do.
@@ -29,11 +31,13 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Self; 5] = [Self::Floor, Self::DryRun, Self::Run, Self::Again, Self::NothingDue];
+    pub const ALL: [Self; 6] =
+        [Self::Floor, Self::FloorInBatches, Self::DryRun, Self::Run, Self::Again, Self::NothingDue];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::FloorInBatches => "floor-in-batches",
             Self::DryRun => "dry-run",
             Self::Run => "run",
             Self::Again => "again",
@@ -55,7 +59,7 @@ impl Phase {
 
     /// The last two look at what the run before them left.
     pub fn wants_fresh_copy(self) -> bool {
-        matches!(self, Self::DryRun | Self::Run | Self::Shared(_))
+        matches!(self, Self::FloorInBatches | Self::DryRun | Self::Run | Self::Shared(_))
     }
 }
 

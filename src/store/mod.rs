@@ -164,6 +164,8 @@ pub type TxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// Readers beside the one writer of SQLite.
 const SQLITE_READERS: u32 = 4;
+/// A connection that was in use so short a time ago is taken to be alive; any other is asked first, which is a round trip.
+const POSTGRES_FRESH: Duration = Duration::from_millis(100);
 /// How long a SQLite writer waits for another process's transaction.
 const SQLITE_BUSY: Duration = Duration::from_secs(60);
 
@@ -180,6 +182,7 @@ impl Store {
                 let _one_at_a_time = lock_beside(&path)?;
                 let writer = SqlitePoolOptions::new()
                     .max_connections(1)
+                    .test_before_acquire(false) // A file does not go away.
                     .idle_timeout(None)
                     .max_lifetime(None)
                     .acquire_timeout(SQLITE_BUSY)
@@ -243,15 +246,12 @@ impl Store {
 
     /// A consistent view of the whole database that cannot write.
     pub async fn read(&self) -> Result<Session> {
-        let mut session = match &self.pools {
-            Pools::Sqlite { readers, .. } => Session::new(Connection::Sqlite(readers.acquire().await?)),
-            Pools::Postgres(pool) => Session::new(Connection::Postgres(pool.acquire().await?)),
-        };
-        match &session.connection {
-            Connection::Sqlite(_) => session.execute("begin").await?,
-            Connection::Postgres(_) => session.execute("begin isolation level repeatable read read only").await?,
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => Session::of_sqlite(readers, "begin").await,
+            Pools::Postgres(pool) => {
+                Session::of_postgres(pool, "begin isolation level repeatable read read only").await
+            }
         }
-        Ok(session)
     }
 
     /// The single door for writes: runs `body` in one transaction and commits it, or leaves no trace.
@@ -267,20 +267,12 @@ impl Store {
         let store = self.clone();
         let work = async move {
             let mut session = match &store.pools {
-                Pools::Sqlite { writer: Some(writer), .. } => Session::new(Connection::Sqlite(writer.acquire().await?)),
-                Pools::Sqlite { writer: None, .. } => return Err(anyhow!("the database was opened read-only").into()),
-                Pools::Postgres(pool) => Session::new(Connection::Postgres(pool.acquire().await?)),
-            };
-            match &session.connection {
                 // Taken at once: a read that turns into a write later fails when another writer came between.
-                Connection::Sqlite(_) => session.execute("begin immediate").await?,
-                Connection::Postgres(_) => session.execute("begin isolation level read committed").await?,
-            }
+                Pools::Sqlite { writer: Some(writer), .. } => Session::of_sqlite(writer, "begin immediate").await?,
+                Pools::Sqlite { writer: None, .. } => return Err(anyhow!("the database was opened read-only").into()),
+                Pools::Postgres(pool) => Session::of_postgres(pool, "begin isolation level read committed").await?,
+            };
             let value = body(&mut session).await?;
-            // SQLite refuses a commit after it has ended the transaction itself, and a savepoint would begin another.
-            if let Connection::Postgres(_) = &session.connection {
-                session.execute("savepoint still_alive").await?;
-            }
             session.commit().await?;
             Ok(value)
         };
@@ -324,8 +316,23 @@ impl Store {
 }
 
 impl Session {
-    fn new(connection: Connection) -> Self {
-        Self { connection, open: true }
+    async fn of_sqlite(pool: &SqlitePool, begin: &'static str) -> Result<Self> {
+        let mut session = Self { connection: Connection::Sqlite(pool.acquire().await?), open: true };
+        session.execute(begin).await?;
+        Ok(session)
+    }
+
+    /// A connection that was lost since it was last in use has begun nothing, and is given up for another.
+    async fn of_postgres(pool: &PgPool, begin: &'static str) -> Result<Self> {
+        let mut others = pool.options().get_max_connections();
+        loop {
+            let mut session = Self { connection: Connection::Postgres(pool.acquire().await?), open: true };
+            match session.execute(begin).await {
+                Ok(()) => return Ok(session),
+                Err(StoreError::Other(error)) if others > 0 && is_away(&error) => others -= 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(crate) async fn execute(&mut self, sql: &'static str) -> Result<()> {
@@ -334,8 +341,13 @@ impl Session {
     }
 
     async fn commit(mut self) -> Result<()> {
-        let result = self.execute("commit").await;
-        match result {
+        // One message, of which PostgreSQL leaves the rest undone after an error: a savepoint, which a dead transaction refuses.
+        // SQLite refuses such a commit itself, and a savepoint would begin another transaction.
+        let sql = match &self.connection {
+            Connection::Sqlite(_) => "commit",
+            Connection::Postgres(_) => "savepoint still_alive; commit",
+        };
+        match on!(self, |conn| sqlx::raw_sql(sql).execute(conn).await.map(drop).map_err(StoreError::from)) {
             Ok(()) => {
                 self.open = false;
                 Ok(())
@@ -475,6 +487,15 @@ async fn postgres_pool(options: PgConnectOptions, connections: u32, read_only: b
     let _ = first.close().await;
     PgPoolOptions::new()
         .max_connections(connections.max(2))
+        .test_before_acquire(false)
+        .before_acquire(|connection, last| {
+            Box::pin(async move {
+                if last.idle_for >= POSTGRES_FRESH {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .acquire_timeout(Duration::from_secs(30))
         .max_lifetime(Duration::from_secs(30 * 60))
         .connect_with(options)
@@ -543,6 +564,7 @@ async fn sqlite_readers(path: &Path) -> anyhow::Result<SqlitePool> {
     let options = if needs_no_log(path, &options).await { options.immutable(true) } else { options };
     SqlitePoolOptions::new()
         .max_connections(SQLITE_READERS)
+        .test_before_acquire(false)
         .acquire_timeout(SQLITE_BUSY)
         .connect_with(options)
         .await

@@ -108,6 +108,24 @@ fn connections_that_are_cut_at_any_moment_lose_and_double_nothing() {
     });
 }
 
+#[test]
+fn connections_that_were_lost_a_moment_after_their_last_use_are_given_up_for_others() {
+    run(async {
+        let db = TestDb::postgres().await;
+        for n in 0..10 {
+            let (one, other) =
+                (db.store.read().await.expect("a reader"), db.store.read().await.expect("another reader"));
+            one.end().await;
+            other.end().await;
+            db.cut_connections().await;
+            let write = db.store.with_tx(move |tx| Box::pin(async move { tx.pause_mails(None, "test", n).await }));
+            write.await.expect("a write");
+            db.cut_connections().await;
+            db.store.read().await.expect("a reader").end().await;
+        }
+    });
+}
+
 fn start(run_id: &str) -> RunStart<'_> {
     RunStart {
         run_id,

@@ -147,22 +147,12 @@ impl Shared {
                 break;
             }
         }
-        // Statements are prepared once, by name.
-        let mut commits: Vec<Vec<u8>> = Vec::new();
         while let Some((kind, message)) = message(from).await? {
-            let mut texts = message[5..].split(|byte| *byte == 0);
-            let (first, second) =
-                (texts.next().unwrap_or_default().to_vec(), texts.next().unwrap_or_default().to_vec());
-            let commits_now = match kind {
-                b'P' if second == b"commit" => {
-                    commits.push(first);
-                    false
-                }
-                b'B' => commits.contains(&second),
-                b'Q' => first.eq_ignore_ascii_case(b"commit"),
-                _ => false,
-            };
-            if commits_now && let Some(cut) = self.draw() {
+            // It ends a plain query.
+            if kind == b'Q'
+                && message.ends_with(b"commit\0")
+                && let Some(cut) = self.draw()
+            {
                 return Ok(Some((cut, message)));
             }
             to.write_all(&message).await?;
