@@ -690,8 +690,11 @@ pub fn is_open_to_all(path: &Path) -> bool {
         && path.ancestors().skip(1).all(|above| lets(above, enter))
 }
 
-/// A name that somebody chose, with what would break the line of a message written as an escape.
+/// A name that somebody chose as a message can show it: what would break its line as an escape, and none at all as quotes.
 fn on_one_line(name: &str) -> String {
+    if name.is_empty() {
+        return "\"\"".to_owned();
+    }
     let mut shown = String::with_capacity(name.len());
     for c in name.chars() {
         if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
@@ -986,6 +989,7 @@ mod tests {
             ("\"database.url\" = 'x'", "billday.toml:1: database.url: unknown key; the nearest is database.url"),
             ("[databse]\nurl = 'x'", "billday.toml:1: databse: unknown section; the nearest is [database]"),
             ("database = 'x'", "billday.toml:1: database: should be a table, written [database]"),
+            ("'' = 1", "billday.toml:1: \"\": unknown key; the nearest is mail.from"),
             // It must not look like two problems.
             (r#""a\nb" = 1"#, r"billday.toml:1: a\nb: unknown key; the nearest is mail.from"),
         ];

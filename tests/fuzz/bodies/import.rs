@@ -152,8 +152,8 @@ fn rental(record: &Incoming<RentalContent>) -> Value {
     let c = &record.content;
     let mut fields = said(json!({
         "rentalId": record.id, "customerId": c.customer_id, "monthlyAmount": money(&c.currency, c.monthly_amount),
-        "currency": c.currency, "status": c.status, "startDate": c.start_date, "endDate": c.end_date,
-        "contractLength": c.contract_length, "cancelledAt": c.ended_on, "productName": c.product_name,
+        "currency": c.currency, "status": c.status, "startDate": day(c.start_date), "endDate": c.end_date.map(day),
+        "contractLength": c.contract_length, "cancelledAt": c.ended_on.map(day), "productName": c.product_name,
         "serialNumber": c.serial_number, "sku": c.sku, "orderId": c.order_id, "notes": c.notes,
     }));
     if let Claim::Said(group) = &c.claim {
@@ -192,11 +192,15 @@ fn payment(record: &Incoming<PaymentContent>) -> Value {
         "paymentId": record.id, "paymentType": kind, id: c.subject_id, name: c.subject_name, "customerId": c.customer_id,
         "billingPeriod": c.billing_period, "currency": c.currency, "subtotal": money(&c.currency, c.subtotal),
         "taxAmount": money(&c.currency, c.tax_amount), "total": money(&c.currency, c.total),
-        "taxRate": format_percent(c.tax_rate_ppm), "taxTreatment": c.tax_treatment, "status": c.status, "issueDate": c.issue_date,
-        "dueDate": c.due_date, "invoiceNumber": c.invoice_number, "paidAt": c.paid_at.map(instant_of), "provider": c.provider,
+        "taxRate": format_percent(c.tax_rate_ppm), "taxTreatment": c.tax_treatment, "status": c.status, "issueDate": c.issue_date.map(day),
+        "dueDate": day(c.due_date), "invoiceNumber": c.invoice_number, "paidAt": c.paid_at.map(instant_of), "provider": c.provider,
         "transactionId": c.transaction_id, "paymentReference": c.payment_reference, "notes": c.notes,
         "lineItems": lines.collect::<Vec<_>>(),
     }))
+}
+
+fn day(date: NaiveDate) -> String {
+    date.to_string()
 }
 
 fn money(currency: &str, minor: i64) -> String {
