@@ -37,8 +37,9 @@ pub fn templates(data: &[u8]) {
                             mail.subject
                         );
                         assert!(mail.text.len() <= 256 * 1024 && mail.html.len() <= 256 * 1024);
-                        let from_outside = mail.html.to_lowercase().contains("<i>tr0ub4dor");
-                        assert!(!from_outside, "{:?} makes {}", texts, mail.html);
+                        // Unless the template says it itself.
+                        let says = |text: &str| text.to_lowercase().contains("<i>tr0ub4dor");
+                        assert!(!says(&mail.html) || says(&texts.concat()), "{texts:?} makes {}", mail.html);
                         for part in [&mail.subject, &mail.text, &mail.html] {
                             assert!(!part.contains("root:x:0:0") || texts.concat().contains("root:x"), "{part}");
                         }
