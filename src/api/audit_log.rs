@@ -8,7 +8,7 @@ use crate::render::payment::instant;
 use crate::store::audit::{AuditEntry, AuditFilter};
 
 use super::call::{Call, Work};
-use super::query::{Envelope, LIMIT, SORT_DIR, START_AFTER};
+use super::query::{Envelope, LIMIT, Query, SORT_DIR, START_AFTER};
 use super::{Operation, Parameter, Takes, Versions};
 
 pub(super) static LIST: Operation = Operation {
@@ -31,7 +31,7 @@ pub(super) static LIST: Operation = Operation {
 
 fn list(mut call: Call) -> Work {
     Box::pin(async move {
-        let filter = AuditFilter { object_id: call.query.id("objectId") };
+        let filter = filter(&mut call.query);
         let list = call.query.page()?;
         let mut session = call.api.store.read().await?;
         let entries = session.list_audit(&call.by.tenant_id, &filter, &list.page).await?;
@@ -41,6 +41,10 @@ fn list(mut call: Call) -> Work {
         let entries: Vec<WireEntry> = entries.into_iter().map(WireEntry::from).collect();
         Ok(list.answer("auditLog", Envelope::Success, &entries, next))
     })
+}
+
+pub(super) fn filter(query: &mut Query) -> AuditFilter {
+    AuditFilter { object_id: query.id("objectId") }
 }
 
 /// A change on the wire; fields in the order in which they are sent.

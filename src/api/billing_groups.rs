@@ -11,7 +11,7 @@ use crate::store::groups::GroupPageFilter;
 
 use super::call::{Answer, Call, Work, json};
 use super::error::ApiError;
-use super::query::{Envelope, LIMIT, SORT_BY, SORT_DIR, START_AFTER};
+use super::query::{Envelope, LIMIT, Query, SORT_BY, SORT_DIR, START_AFTER};
 use super::replay::{self, ChangeFuture, idempotency_key};
 use super::{Operation, Parameter, Takes, Versions};
 
@@ -108,10 +108,7 @@ pub(super) static DELETE: Operation = Operation {
 
 fn list(mut call: Call) -> Work {
     Box::pin(async move {
-        let filter = GroupPageFilter {
-            customer_id: call.query.id("customerId"),
-            status: call.query.get("status").and_then(GroupStatus::parse),
-        };
+        let filter = filter(&mut call.query);
         let list = call.query.page()?;
         let mut session = call.api.store.read().await?;
         let records = session.list_group_page(&call.by.tenant_id, &filter, &list.page).await?;
@@ -121,6 +118,10 @@ fn list(mut call: Call) -> Work {
         session.end().await;
         Ok(list.answer("billingGroups", Envelope::Success, &views, next))
     })
+}
+
+pub(super) fn filter(query: &mut Query) -> GroupPageFilter {
+    GroupPageFilter { customer_id: query.id("customerId"), status: query.get("status").and_then(GroupStatus::parse) }
 }
 
 fn get(call: Call) -> Work {

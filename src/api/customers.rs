@@ -12,7 +12,7 @@ use crate::store::customers::CustomerPageFilter;
 
 use super::call::{Answer, Call, Work, json};
 use super::error::ApiError;
-use super::query::{Envelope, LIMIT, SORT_BY, SORT_DIR, START_AFTER};
+use super::query::{Envelope, LIMIT, Query, SORT_BY, SORT_DIR, START_AFTER};
 use super::replay::{self, ChangeFuture, idempotency_key};
 use super::{Operation, Parameter, Takes, Versions};
 
@@ -80,11 +80,7 @@ pub(super) static UPDATE: Operation = Operation {
 
 fn list(mut call: Call) -> Work {
     Box::pin(async move {
-        let filter = CustomerPageFilter {
-            status: call.query.get("status").and_then(CustomerStatus::parse).map(CustomerStatus::as_str),
-            customer_type: call.query.get("customerType").and_then(CustomerType::parse).map(CustomerType::as_str),
-            email: call.query.text("email", EMAIL_MAX),
-        };
+        let filter = filter(&mut call.query);
         let list = call.query.page()?;
         let mut session = call.api.store.read().await?;
         let records = session.list_customer_page(&call.by.tenant_id, &filter, &list.page).await?;
@@ -94,6 +90,14 @@ fn list(mut call: Call) -> Work {
         session.end().await;
         Ok(list.answer("customers", Envelope::Limit, &views, next))
     })
+}
+
+pub(super) fn filter(query: &mut Query) -> CustomerPageFilter {
+    CustomerPageFilter {
+        status: query.get("status").and_then(CustomerStatus::parse).map(CustomerStatus::as_str),
+        customer_type: query.get("customerType").and_then(CustomerType::parse).map(CustomerType::as_str),
+        email: query.text("email", EMAIL_MAX),
+    }
 }
 
 fn get(call: Call) -> Work {

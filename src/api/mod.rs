@@ -18,6 +18,7 @@ mod error;
 mod health;
 mod jobs;
 mod limiter;
+mod list_query;
 mod openapi;
 mod outbox;
 mod payments;
@@ -50,6 +51,7 @@ use jobs::Jobs;
 use limiter::Limiter;
 
 pub use auth::{Token, new_token};
+pub use list_query::{ListQuery, read_list_query};
 pub use server::{serve, serve_before};
 
 /// One operation at one place.

@@ -9,7 +9,7 @@ use crate::render::payment::instant;
 use crate::store::outbox::OutboxMail;
 
 use super::call::{Call, Work};
-use super::query::{Envelope, LIMIT, SORT_DIR, START_AFTER};
+use super::query::{Envelope, LIMIT, Query, SORT_DIR, START_AFTER};
 use super::{Operation, Parameter, Takes, Versions};
 
 pub(super) static LIST: Operation = Operation {
@@ -33,8 +33,7 @@ pub(super) static LIST: Operation = Operation {
 
 fn list(mut call: Call) -> Work {
     Box::pin(async move {
-        let state = call.query.get("state").and_then(MailState::parse);
-        let payment_id = call.query.id("paymentId");
+        let (state, payment_id) = filter(&mut call.query);
         let list = call.query.page()?;
         let mut session = call.api.store.read().await?;
         let mails = session.list_mail_page(&call.by.tenant_id, state, payment_id.as_deref(), &list.page).await?;
@@ -43,6 +42,11 @@ fn list(mut call: Call) -> Work {
         let mails: Vec<WireMail> = mails.into_iter().map(WireMail::from).collect();
         Ok(list.answer("mails", Envelope::Success, &mails, next))
     })
+}
+
+/// The state and the payment.
+pub(super) fn filter(query: &mut Query) -> (Option<MailState>, Option<String>) {
+    (query.get("state").and_then(MailState::parse), query.id("paymentId"))
 }
 
 /// A mail on the wire; fields in the order in which they are sent.

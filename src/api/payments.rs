@@ -1,5 +1,6 @@
 //! `/v1/payments`.
 
+use chrono_tz::Tz;
 use serde_json::{Value, json as schema};
 
 use crate::change::payments::{self, Cancel, MarkPaid};
@@ -16,7 +17,7 @@ use crate::store::payments::{PaymentPageFilter, PaymentRecord};
 
 use super::call::{Answer, Call, Work, json};
 use super::error::ApiError;
-use super::query::{Envelope, LIMIT, ListPage, SORT_DIR, START_AFTER};
+use super::query::{Envelope, LIMIT, ListPage, Query, SORT_DIR, START_AFTER};
 use super::replay::{self, ChangeFuture, idempotency_key};
 use super::{Operation, Parameter, Takes, Versions};
 
@@ -118,14 +119,7 @@ fn list(mut call: Call) -> Work {
     Box::pin(async move {
         let mut session = call.api.store.read().await?;
         let zone = change::tenant(&mut session, &call.by).await?.time_zone;
-        let filter = PaymentPageFilter {
-            status: call.query.get("status").and_then(PaymentStatus::parse),
-            customer_id: call.query.id("customerId"),
-            rental_id: call.query.id("rentalId"),
-            billing_group_id: call.query.id("billingGroupId"),
-            due_from: call.query.date("dueDateFrom", zone),
-            due_to: call.query.date("dueDateTo", zone),
-        };
+        let filter = filter(&mut call.query, zone);
         let list = call.query.page()?;
         let records = session.list_payment_page(&call.by.tenant_id, &filter, &list.page).await?;
         session.end().await;
@@ -134,6 +128,17 @@ fn list(mut call: Call) -> Work {
             records.into_iter().map(|record| payments::wire(&call.by.tenant_id, record)).collect();
         Ok(list.answer("payments", Envelope::Success, &wires, next))
     })
+}
+
+pub(super) fn filter(query: &mut Query, zone: Tz) -> PaymentPageFilter {
+    PaymentPageFilter {
+        status: query.get("status").and_then(PaymentStatus::parse),
+        customer_id: query.id("customerId"),
+        rental_id: query.id("rentalId"),
+        billing_group_id: query.id("billingGroupId"),
+        due_from: query.date("dueDateFrom", zone),
+        due_to: query.date("dueDateTo", zone),
+    }
 }
 
 fn position(list: &ListPage, record: &PaymentRecord) -> Position {

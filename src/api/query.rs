@@ -157,6 +157,7 @@ impl Query {
 }
 
 /// A page that was asked for, and what its cursors are bound to.
+#[derive(Debug)]
 pub(super) struct ListPage {
     /// Asks for one row more than is sent.
     pub page: Page,
@@ -178,8 +179,13 @@ impl ListPage {
     pub(super) fn cut<T>(&self, mut rows: Vec<T>, position: impl Fn(&T) -> Position) -> (Vec<T>, Option<String>) {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
-        let next = rows.last().filter(|_| more).map(|last| cursor(&position(last), &self.binding));
+        let next = rows.last().filter(|_| more).map(|last| self.cursor(&position(last)));
         (rows, next)
+    }
+
+    /// The cursor of the page that begins after a place.
+    pub(super) fn cursor(&self, position: &Position) -> String {
+        cursor(position, &self.binding)
     }
 
     /// The position of a row, by what the page is ordered by.

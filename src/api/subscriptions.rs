@@ -13,7 +13,7 @@ use crate::store::rentals::RentalPageFilter;
 
 use super::call::{Answer, Call, Work, json};
 use super::error::ApiError;
-use super::query::{Envelope, LIMIT, SORT_BY, SORT_DIR, START_AFTER};
+use super::query::{Envelope, LIMIT, Query, SORT_BY, SORT_DIR, START_AFTER};
 use super::replay::{self, ChangeFuture, idempotency_key};
 use super::{Operation, Parameter, Takes, Versions};
 
@@ -108,12 +108,7 @@ pub(super) static CANCEL: Operation = Operation {
 
 fn list(mut call: Call) -> Work {
     Box::pin(async move {
-        let filter = RentalPageFilter {
-            status: call.query.get("status").and_then(RentalStatus::parse).map(RentalStatus::as_str),
-            customer_id: call.query.id("customerId"),
-            order_id: call.query.id("orderId"),
-            serial_number: call.query.text("serialNumber", TEXT_MAX),
-        };
+        let filter = filter(&mut call.query);
         let list = call.query.page()?;
         let mut session = call.api.store.read().await?;
         let records = session.list_rental_page(&call.by.tenant_id, &filter, &list.page).await?;
@@ -123,6 +118,15 @@ fn list(mut call: Call) -> Work {
         session.end().await;
         Ok(list.answer("rentals", Envelope::Limit, &views, next))
     })
+}
+
+pub(super) fn filter(query: &mut Query) -> RentalPageFilter {
+    RentalPageFilter {
+        status: query.get("status").and_then(RentalStatus::parse).map(RentalStatus::as_str),
+        customer_id: query.id("customerId"),
+        order_id: query.id("orderId"),
+        serial_number: query.text("serialNumber", TEXT_MAX),
+    }
 }
 
 fn get(call: Call) -> Work {

@@ -234,21 +234,6 @@ mod tests {
         assert_eq!(format_percent(1_000_000), "100");
     }
 
-    proptest::proptest! {
-        #[test]
-        fn what_is_written_is_read_back_as_the_same_amount(minor in 0..=99_999_999_999_900_i64) {
-            for code in ["EUR", "KWD", "USD"] {
-                let text = currency(code).format(minor);
-                proptest::prop_assert_eq!(currency(code).parse_amount(&text), Ok(minor));
-            }
-        }
-
-        #[test]
-        fn no_text_makes_the_reader_panic(text in "\\PC{0,40}", digits in 0..5_u32) {
-            let _ = parse_scaled(&text, digits);
-        }
-    }
-
     #[test]
     fn a_number_is_read_up_to_the_largest_that_fits_on_either_side_of_zero() {
         for (text, digits, number) in [

@@ -340,6 +340,11 @@ impl<'a> Fields<'a> {
     /// An address, as canonical JSON; a plain text stays one.
     pub(super) fn address(&mut self, name: &str) -> Option<String> {
         match self.value(name)? {
+            // It would be read back as the object, and not as the text that it was.
+            Value::Text(text) | Value::Cell(text) if is_json_object(text) => {
+                self.fault(name, "is an object inside a text: write the object itself, or an address in words");
+                None
+            }
             Value::Text(text) | Value::Cell(text) => self.checked_text(name, text, NOTES_MAX, true),
             Value::Object(object) => {
                 let mut inner = Fields::new(object, format!("{}{name}.", self.prefix));
@@ -356,6 +361,10 @@ impl<'a> Fields<'a> {
             }
         }
     }
+}
+
+fn is_json_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok()
 }
 
 #[cfg(test)]
@@ -407,6 +416,17 @@ mod tests {
             "id: is longer than 128 characters\nmail: 'a b@c' is not an e-mail address\n\
              tab: holds the control character U+0009\nnul: holds the control character U+0000"
         );
+    }
+
+    #[test]
+    fn an_address_is_an_object_or_words_but_no_object_inside_a_text() {
+        let read = |json: &str| Fields::new(&object(json), String::new()).address("a");
+        assert_eq!(read(r#"{"a": {"city": "Bonn", "x": "y"}}"#).as_deref(), Some(r#"{"city":"Bonn"}"#));
+        assert_eq!(read(r#"{"a": "{Suite 5}\nRoad 1"}"#).as_deref(), Some("{Suite 5}\nRoad 1"));
+        let fault = fault(r#"{"a": " {\"city\": \"Bonn\"}"}"#, |f| {
+            f.address("a");
+        });
+        assert_eq!(fault, "a: is an object inside a text: write the object itself, or an address in words");
     }
 
     #[test]

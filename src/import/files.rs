@@ -19,7 +19,7 @@ enum Content {
     Path(PathBuf),
     /// A pipe's content, in a file without a name.
     Spooled(File),
-    Text(String),
+    Text(Vec<u8>),
 }
 
 /// A file ready to be read from its beginning.
@@ -66,7 +66,7 @@ impl Files {
     pub(super) fn reader(&self, file: usize) -> io::Result<Opened<'_>> {
         let reader: Box<dyn Read> = match &self.0[file].content {
             Content::Path(path) => Box::new(File::open(path)?),
-            Content::Text(text) => Box::new(text.as_bytes()),
+            Content::Text(text) => Box::new(text.as_slice()),
             Content::Spooled(file) => {
                 let mut file = file;
                 file.seek(SeekFrom::Start(0))?;

@@ -9,6 +9,7 @@
 //! A thread reads, the transaction writes, a few chunks lie between them: memory stays flat however large a file is. Files
 //! are read twice because a record cannot be understood without its tenant, and the order of records means nothing.
 
+mod examine;
 mod fields;
 mod files;
 mod logo;
@@ -28,7 +29,6 @@ use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 
-use crate::domain::Currency;
 use crate::input::value::short;
 use crate::store::audit::AuditEntry;
 use crate::store::import::{
@@ -37,6 +37,7 @@ use crate::store::import::{
 };
 use crate::store::{self, Session, Store, StoreError};
 
+pub use examine::{Examined, examine};
 use files::{Files, Opened};
 use read::{Piece, read};
 use record::{Basics, Context, Record, Refusal, read_record};
@@ -50,13 +51,13 @@ use wording::Worded;
 pub enum ImportFile {
     /// A file, or a pipe.
     Path(PathBuf),
-    /// A text that the program itself holds, with a name for messages.
-    Text { name: String, text: String },
+    /// What the program itself holds, with a name for messages.
+    Text { name: String, text: Vec<u8> },
 }
 
 impl ImportFile {
     /// A text with a name for messages.
-    pub fn text(name: impl Into<String>, text: impl Into<String>) -> Self {
+    pub fn text(name: impl Into<String>, text: impl Into<Vec<u8>>) -> Self {
         Self::Text { name: name.into(), text: text.into() }
     }
 }
@@ -281,12 +282,8 @@ fn audit_entry(call: &ImportCall, records: u64) -> AuditEntry {
 
 /// The zones and currencies of all tenants; one that cannot be read is as good as refused.
 async fn stored_basics(session: &mut Session) -> store::Result<HashMap<String, Option<Basics>>> {
-    let tenants = session.list_tenant_basics().await?.into_iter().map(|row| {
-        let currency = Currency::from_code(&row.currency);
-        let basics = currency.zip(row.time_zone.parse().ok()).map(|(currency, zone)| Basics { currency, zone });
-        (row.tenant_id, basics)
-    });
-    Ok(tenants.collect())
+    let rows = session.list_tenant_basics().await?.into_iter();
+    Ok(rows.map(|row| (row.tenant_id, Basics::of(&row.currency, &row.time_zone))).collect())
 }
 
 /// What has come of a call so far.
@@ -307,7 +304,9 @@ impl Work {
     ) -> store::Result<PassReport> {
         let (sender, mut chunks) = mpsc::channel(WAITING);
         let job = Arc::clone(&self.job);
-        let reading = tokio::task::spawn_blocking(move || Reader::new(&job, pass, tenants, sender).read());
+        let reading = tokio::task::spawn_blocking(move || {
+            Reader::new(&job, pass, tenants, Box::new(|chunk| sender.blocking_send(chunk).is_ok())).read()
+        });
         while let Some(chunk) = chunks.recv().await {
             self.write(session, chunk).await?;
         }
@@ -408,12 +407,15 @@ struct PassReport {
     refused: HashMap<String, Option<Basics>>,
 }
 
+/// Takes chunks; false if it wants no more.
+type HandOver<'a> = Box<dyn FnMut(Chunk) -> bool + 'a>;
+
 /// Reads all files once and hands over chunks; runs in a thread of its own.
 struct Reader<'a> {
     job: &'a Job,
     pass: Pass,
     context: Context<'a>,
-    sender: mpsc::Sender<Chunk>,
+    hand_over: HandOver<'a>,
     report: PassReport,
     tenants: Vec<Incoming<TenantContent>>,
     customers: Vec<Incoming<CustomerContent>>,
@@ -426,12 +428,12 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(job: &'a Job, pass: Pass, tenants: HashMap<String, Option<Basics>>, sender: mpsc::Sender<Chunk>) -> Self {
+    fn new(job: &'a Job, pass: Pass, tenants: HashMap<String, Option<Basics>>, hand_over: HandOver<'a>) -> Self {
         Self {
             job,
             pass,
             context: Context { now: job.now, tenant: job.tenant.as_deref(), folder: PathBuf::new(), tenants },
-            sender,
+            hand_over,
             report: PassReport::default(),
             tenants: Vec::new(),
             customers: Vec::new(),
@@ -558,6 +560,6 @@ impl<'a> Reader<'a> {
         if all {
             self.parts = 0;
         }
-        chunks.into_iter().all(|chunk| self.sender.blocking_send(chunk).is_ok())
+        chunks.into_iter().all(|chunk| (self.hand_over)(chunk))
     }
 }

@@ -32,6 +32,13 @@ pub(super) struct Basics {
     pub zone: Tz,
 }
 
+impl Basics {
+    /// Of a tenant as it is stored; `None` if either cannot be read.
+    pub(super) fn of(currency: &str, zone: &str) -> Option<Self> {
+        Some(Self { currency: Currency::from_code(currency)?, zone: zone.parse().ok()? })
+    }
+}
+
 /// What reading records depends on beside the record.
 pub(super) struct Context<'a> {
     pub now: DateTime<Utc>,
@@ -69,7 +76,7 @@ pub(super) fn read_record(
 ) -> Result<Option<Record>, Refusal> {
     let mut fields = Fields::new(object, String::new());
     if let Some(key) = repeated_key(object) {
-        fields.fault(&key, "is there twice");
+        fields.fault(&short(&key), "is there twice");
     }
     let id = fields.required_id(kind.id_field());
     let tenant_id = if kind == Kind::Tenant { id.clone() } else { tenant_of(&mut fields, context) };

@@ -230,7 +230,7 @@ impl TenantFields {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let written = writer.write_record(header).and_then(|()| writer.write_record(row));
         let text = match (written, writer.into_inner()) {
-            (Ok(()), Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+            (Ok(()), Ok(bytes)) => bytes,
             (written, _) => {
                 let why = written.err().map_or_else(|| "not written".to_owned(), |error| error.to_string());
                 return Err(ImportError::Unreadable("the fields".to_owned(), std::io::Error::other(why)));

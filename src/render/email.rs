@@ -101,6 +101,13 @@ impl MailTemplates {
         Ok(Self { own: OwnTemplates::read(folder)?, ..built_in })
     }
 
+    /// The same with texts that are called so in a folder, which is only named in messages.
+    pub fn with_texts(folder: &Path, texts: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, String> {
+        let built_in = Self::new().map_err(|error| format!("{error:#}"))?;
+        let texts = texts.into_iter().map(|(name, text)| (name, Ok(text)));
+        Ok(Self { own: OwnTemplates::of(folder, texts)?, ..built_in })
+    }
+
     /// The operator's own, by file name.
     pub fn own_names(&self) -> Vec<&str> {
         self.own.as_ref().map(OwnTemplates::names).unwrap_or_default()

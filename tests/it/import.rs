@@ -32,7 +32,8 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 fn text(name: &str, text: impl Into<String>) -> ImportFile {
-    ImportFile::Text { name: name.to_owned(), text: text.into() }
+    let text: String = text.into();
+    ImportFile::text(name, text)
 }
 
 async fn bring(db: &TestDb, files: &[ImportFile]) -> Result<ImportSummary, ImportError> {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, escape_formatter};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, escape_formatter};
 
 use crate::domain::document::{Buyer, InvoiceDocument, Seller};
 use crate::domain::message::clean;
@@ -24,28 +24,44 @@ const RECURSION_MAX: usize = 100;
 
 /// Templates from a folder; there is at least one.
 pub(super) struct OwnTemplates {
-    environment: Environment<'static>,
+    /// For subject and text; both environments hold all templates, since one may include another.
+    plain: Environment<'static>,
+    /// For HTML: it escapes what a plain template says too that is included there.
+    html: Environment<'static>,
     folder: PathBuf,
 }
 
 impl OwnTemplates {
     /// Reads a folder and tries what is in it; `None` if it holds no template, or is not there.
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, String> {
-        let mut own = Self { environment: strict_environment()?, folder: folder.to_owned() };
-        let mut names = Vec::new();
         let unreadable = |error: io::Error| format!("{}: cannot be read: {error}", folder.display());
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
+        let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
+            let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
             if name.starts_with("invoice") {
-                own.add(&name, &entry.path())?;
                 names.push(name);
             }
+        }
+        let texts = names.into_iter().map(|name| (std::fs::read(folder.join(&name)), name));
+        Self::of(folder, texts.map(|(text, name)| (name, text)))
+    }
+
+    /// Tries texts that are called so in a folder.
+    pub(super) fn of(
+        folder: &Path,
+        texts: impl IntoIterator<Item = (String, io::Result<Vec<u8>>)>,
+    ) -> Result<Option<Self>, String> {
+        let (plain, html) = (strict_environment(AutoEscape::None)?, strict_environment(AutoEscape::Html)?);
+        let mut own = Self { plain, html, folder: folder.to_owned() };
+        let mut names = Vec::new();
+        for (name, text) in texts {
+            own.add(&name, text)?;
+            names.push(name);
         }
         for language in languages(&names) {
             own.try_on_samples(&language)?;
@@ -53,28 +69,32 @@ impl OwnTemplates {
         Ok((!names.is_empty()).then_some(own))
     }
 
-    fn add(&mut self, name: &str, path: &Path) -> Result<(), String> {
-        let at = path.display();
+    fn add(&mut self, name: &str, text: io::Result<Vec<u8>>) -> Result<(), String> {
         if language_and_part(name).is_none() {
-            return Err(format!(
-                "{at}: no template is called so: they are invoice.subject, invoice.txt and invoice.html, and for one language \
-                 invoice.de.txt and so on"
+            return Err(self.at(
+                name,
+                "no template is called so: they are invoice.subject, invoice.txt and invoice.html, and for one language \
+                 invoice.de.txt and so on",
             ));
         }
-        let text = std::fs::read(path).map_err(|error| format!("{at}: cannot be read: {error}"))?;
+        let text = text.map_err(|error| self.at(name, &format!("cannot be read: {error}")))?;
         if text.len() > BYTES_MAX {
-            return Err(format!("{at}: is larger than {} KiB", BYTES_MAX / 1024));
+            return Err(self.at(name, &format!("is larger than {} KiB", BYTES_MAX / 1024)));
         }
-        let text = String::from_utf8(text).map_err(|_| format!("{at}: is not UTF-8"))?;
-        if name.ends_with(Part::Html.extension()) && text.contains("autoescape") {
-            return Err(format!("{at}: autoescape is not offered: every text is escaped"));
+        let text = String::from_utf8(text).map_err(|_| self.at(name, "is not UTF-8"))?;
+        if text.contains("autoescape") {
+            return Err(self.at(name, "autoescape is not offered: in HTML every text is escaped"));
         }
-        self.environment.add_template_owned(name.to_owned(), text).map_err(|error| self.said(name, &error))
+        for environment in [&mut self.plain, &mut self.html] {
+            let added = environment.add_template_owned(name.to_owned(), text.clone());
+            added.map_err(|error| said(&self.folder, environment, name, &error))?;
+        }
+        Ok(())
     }
 
     /// Names in order, for messages.
     pub(super) fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.environment.templates().map(|(name, _)| name).collect();
+        let mut names: Vec<&str> = self.plain.templates().map(|(name, _)| name).collect();
         names.sort_unstable();
         names
     }
@@ -83,15 +103,16 @@ impl OwnTemplates {
     pub(super) fn render(&self, part: Part, locale: &str, view: &View) -> Option<Result<String, String>> {
         let language = locale.split(['-', '_']).next().unwrap_or_default().to_lowercase();
         let names = [format!("invoice.{language}{}", part.extension()), format!("invoice{}", part.extension())];
-        let name = names.iter().find(|name| self.environment.get_template(name).is_ok())?;
+        let name = names.iter().find(|name| self.plain.get_template(name).is_ok())?;
         Some(self.render_one(name, part, view))
     }
 
     fn render_one(&self, name: &str, part: Part, view: &View) -> Result<String, String> {
+        let environment = if part == Part::Html { &self.html } else { &self.plain };
         let mut text = Limited(Vec::new());
-        let template = self.environment.get_template(name).map_err(|error| self.said(name, &error))?;
-        let rendered = template.render_captured_to(Serde(view), &mut text).map(|_| ());
-        rendered.map_err(|error| self.said(name, &error))?;
+        let template = environment.get_template(name);
+        let rendered = template.and_then(|template| template.render_captured_to(Serde(view), &mut text).map(|_| ()));
+        rendered.map_err(|error| said(&self.folder, environment, name, &error))?;
         let text = String::from_utf8(text.0).map_err(|_| self.at(name, "makes no UTF-8"))?;
         let text = if part == Part::Subject { clean(&text, SUBJECT_MAX) } else { text };
         if text.trim().is_empty() {
@@ -119,23 +140,23 @@ impl OwnTemplates {
     fn at(&self, name: &str, message: &str) -> String {
         format!("{}: {message}", self.folder.join(name).display())
     }
+}
 
-    /// File, line, and what is wrong there.
-    fn said(&self, name: &str, error: &Error) -> String {
-        let name = error.name().unwrap_or(name);
-        let line = error.line().map_or_else(String::new, |line| format!(":{line}"));
-        let mut said = error.kind().to_string();
-        let source = std::error::Error::source(error).map(ToString::to_string);
-        if let Some(detail) = source.as_deref().or(error.detail()) {
-            said = format!("{said}: {detail}");
-        }
-        let source = self.environment.get_template(name).ok().map(|template| template.source().to_owned());
-        let snippet = error.range().and_then(|range| source?.get(range).map(str::to_owned));
-        if let Some(snippet) = snippet.filter(|snippet| !snippet.is_empty() && snippet.len() < 100) {
-            said = format!("{said} ({snippet})");
-        }
-        format!("{}{line}: {said}", self.folder.join(name).display())
+/// File, line, and what is wrong there.
+fn said(folder: &Path, environment: &Environment<'_>, name: &str, error: &Error) -> String {
+    let name = error.name().unwrap_or(name);
+    let line = error.line().map_or_else(String::new, |line| format!(":{line}"));
+    let mut said = error.kind().to_string();
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    if let Some(detail) = source.as_deref().or(error.detail()) {
+        said = format!("{said}: {detail}");
     }
+    let source = environment.get_template(name).ok().map(|template| template.source().to_owned());
+    let snippet = error.range().and_then(|range| source?.get(range).map(str::to_owned));
+    if let Some(snippet) = snippet.filter(|snippet| !snippet.is_empty() && snippet.len() < 100) {
+        said = format!("{said} ({snippet})");
+    }
+    format!("{}{line}: {said}", folder.join(name).display())
 }
 
 /// `invoice.html` is for all languages, `invoice.de.html` for one.
@@ -159,8 +180,9 @@ fn languages(names: &[String]) -> Vec<String> {
     languages
 }
 
-fn strict_environment() -> Result<Environment<'static>, String> {
+fn strict_environment(escape: AutoEscape) -> Result<Environment<'static>, String> {
     let mut environment = environment().map_err(|error| format!("the template engine does not work: {error}"))?;
+    environment.set_auto_escape_callback(move |_| escape.clone());
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION_MAX);
     environment.set_debug(true);
@@ -229,6 +251,22 @@ mod tests {
         let german = templates.render(&document, Annex::Attached).unwrap();
         assert_eq!(german.html, "<p>Müller &amp; &lt;Söhne&gt;</p>");
         assert!(german.text.contains("Guten Tag"));
+    }
+
+    #[test]
+    fn html_escapes_what_it_takes_from_a_plain_template_too() {
+        let mut document = sample::invoice().unwrap();
+        document.seller.name = "<b>".into();
+        for html in [
+            "{% include 'invoice.txt' %}",
+            "{% extends 'invoice.txt' %}",
+            "{% import 'invoice.txt' as t %}{{ t.f(seller.name) }}.",
+        ] {
+            let text = "{{ seller.name }}.{% macro f(x) %}{{ x }}{% endmacro %}";
+            let folder = folder(&[("invoice.html", html), ("invoice.txt", text)]);
+            let mail = MailTemplates::with_own(folder.path()).unwrap().render(&document, Annex::Attached).unwrap();
+            assert_eq!((mail.text.as_str(), mail.html.as_str()), ("<b>.", "&lt;b&gt;."), "{html}");
+        }
     }
 
     #[test]
