@@ -63,7 +63,7 @@ pub fn build_message(
 }
 
 fn build(mail: &RenderedMail, attached: Vec<Attached>, envelope: &Envelope<'_>) -> Result<Vec<u8>, MailError> {
-    let from_name = Some(clean(envelope.from_name, NAME_MAX)).filter(|name| !name.is_empty());
+    let from_name = Some(in_header(envelope.from_name, NAME_MAX)).filter(|name| !name.is_empty());
     let boundary = boundary(mail, envelope.message_id);
     let mut parts = MultiPart::alternative()
         .boundary(&boundary)
@@ -87,7 +87,7 @@ fn build(mail: &RenderedMail, attached: Vec<Attached>, envelope: &Envelope<'_>) 
         .date(envelope.date.into())
         .from(Mailbox::new(from_name, parse_address(envelope.from)?))
         .mailbox(To::from(to.into_iter().collect::<Mailboxes>()))
-        .subject(clean(&subject, SUBJECT_MAX))
+        .subject(in_header(&subject, SUBJECT_MAX))
         // Keeps holiday notes from answering (RFC 3834).
         .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()));
     if !copies.is_empty() {
@@ -102,6 +102,11 @@ fn build(mail: &RenderedMail, attached: Vec<Attached>, envelope: &Envelope<'_>) 
     }
     let message = builder.multipart(parts).map_err(|error| MailError::Refused(error.to_string()))?;
     Ok(message.formatted())
+}
+
+/// A text as a header shows it. `=?` begins what receivers decode (RFC 2047): a text of somebody's that has it must not be decoded.
+fn in_header(text: &str, chars_max: usize) -> String {
+    clean(text, chars_max).replace("=?", "= ?")
 }
 
 /// A text as a mail may hold it: a carriage return alone ends a line too, and other control characters are none of it.
@@ -200,6 +205,14 @@ mod tests {
         let message = String::from_utf8(build_message(&mail("s", "t", "h"), vec![], &on_trial).unwrap()).unwrap();
         assert!(message.contains("\r\nTo: me@my.example\r\nSubject: [for a@b.example] s\r\n"), "{message}");
         assert!(message.contains("\r\nX-Billday-Recipient: a@b.example\r\n") && !message.contains("Cc:"), "{message}");
+    }
+
+    #[test]
+    fn a_name_or_subject_that_looks_encoded_is_not_decoded_into_another() {
+        let built =
+            build_message(&mail("=?utf-8?b?eA==?=", "t", "h"), vec![], &envelope("=?utf-8?q?x?=", "a@b.example"));
+        let message = String::from_utf8(built.unwrap()).unwrap();
+        assert!(!message.contains("=?") && message.contains("\r\nSubject: = ?utf-8?b?eA==?=\r\n"), "{message}");
     }
 
     #[test]
