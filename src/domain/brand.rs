@@ -56,8 +56,14 @@ mod tests {
     fn a_colour_is_six_hexadecimal_digits_behind_a_hash() {
         assert_eq!(Colour::parse("#1b5E9c"), Some(Colour([0x1b, 0x5e, 0x9c])));
         assert_eq!(Colour([0, 10, 255]).to_string(), "#000aff");
-        for bad in ["", "1b5e9c", "#1b5e9", "#1b5e9c0", "#+b5e9c", "#ééé", "blue"] {
+        for bad in ["", "1b5e9c", "#1b5e9", "#1b5e9c0", "#+b5e9c", "#1x5e9c", "#1b5x9c", "#1b5e9x", "#ééé", "blue"] {
             assert_eq!(Colour::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_logo_is_told_by_its_hash_and_size_and_not_by_its_bytes() {
+        let logo = Logo { sha256: "ab12".into(), bytes: Arc::from([1, 2, 3]) };
+        assert_eq!(format!("{logo:?}"), "Logo(ab12, 3 bytes)");
     }
 }

@@ -23,12 +23,7 @@ impl BillingPeriod {
 
     /// Reads `YYYY-MM` with a month of 01 to 12.
     pub fn parse(text: &str) -> Option<Self> {
-        let shape = text.len() == 7
-            && text.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
-        if !shape {
-            return None;
-        }
-        NaiveDate::from_ymd_opt(text[..4].parse().ok()?, text[5..].parse().ok()?, 1).map(Self::of)
+        parse_date(&format!("{text}-01")).map(Self::of)
     }
 
     /// The first day in it.
@@ -205,7 +200,7 @@ pub fn wake_instant(date: NaiveDate, time: NaiveTime, zone: Tz) -> DateTime<Utc>
         MappedLocalTime::Single(instant) | MappedLocalTime::Ambiguous(instant, _) => Some(instant.to_utc()),
         MappedLocalTime::None => None,
     });
-    first.unwrap_or_else(|| local.and_utc())
+    first.unwrap_or(local.and_utc())
 }
 
 #[cfg(test)]
@@ -244,7 +239,8 @@ mod tests {
         assert_eq!((period.first_day(), period.end()), (day("2026-12-01"), day("2027-01-01")));
         assert_eq!(period.plus(-12).to_string(), "2025-12");
         assert_eq!(period.plus(1).months_after(period.plus(-12)), 13);
-        for bad in ["2026-13", "2026-00", "2026-1", "26-01", "2026/01", "2026-011", ""] {
+        assert_eq!(format!("{period:?} {}", BillingPeriod::parse("0042-01").unwrap()), "2026-12 0042-01");
+        for bad in ["2026-13", "2026-00", "2026-1", "26-01", "2026/01", "2026-011", "2026-٣", ""] {
             assert_eq!(BillingPeriod::parse(bad), None, "{bad}");
         }
     }
@@ -267,6 +263,10 @@ mod tests {
             ("2026-03-10T00:00:00.000Z", "2026-03-10"),
             ("2026-03-10T00:00:00+00:00", "2026-03-10"),
             ("2026-03-10T23:30:00", "2026-03-10"),
+            ("2026-03-10 23:30:00.25", "2026-03-10"),
+            ("2026-03-10T23:30", "2026-03-10"),
+            ("2026-03-10T23:30:00+0100", "2026-03-10"),
+            ("2026-03-10T23:30-02:00", "2026-03-11"),
             ("2026-03-10T23:30:00Z", "2026-03-11"),
             ("2026-03-10T00:00:00+09:00", "2026-03-09"),
             ("2026-03-10T00:00:00+01:00", "2026-03-10"),
@@ -340,8 +340,9 @@ mod tests {
         let mut changes = 0;
         for zone in ZONES {
             let zone: Tz = zone.parse().unwrap();
-            let hours = (midnight("2020-01-01")..midnight("2038-01-01")).step_by(60);
-            for change in hours.filter(|&at| offset(zone, at) != offset(zone, at + 60)) {
+            // Nobody changes the clocks and back within six hours.
+            let steps = (midnight("2020-01-01")..midnight("2038-01-01")).step_by(6 * 60);
+            for change in steps.filter(|&at| offset(zone, at) != offset(zone, at + 6 * 60)) {
                 changes += 1;
                 // Ticks every five minutes of the days around it, with the local time of each.
                 let ticks: Vec<(i64, NaiveDateTime)> =
@@ -387,6 +388,26 @@ mod tests {
     }
 
     #[test]
+    fn an_instant_without_a_date_or_an_offset_is_midnight_there_or_in_utc() {
+        let (new_york, berlin) = (chrono_tz::America::New_York, chrono_tz::Europe::Berlin);
+        for (text, zone, instant) in [
+            ("2026-07-10", berlin, "2026-07-09T22:00:00Z"),
+            ("2026-07-10", new_york, "2026-07-10T04:00:00Z"),
+            ("2026-07-10T10:30:00", new_york, "2026-07-10T10:30:00Z"),
+            ("2026-07-10T10:30:00.5+02:00", new_york, "2026-07-10T08:30:00.5Z"),
+            ("2026-07-10T10:30:00+0200", berlin, "2026-07-10T08:30:00Z"),
+            ("2026-07-10T10:30-05:00", berlin, "2026-07-10T15:30:00Z"),
+            ("2026-07-10 10:30:00+02:00", berlin, "2026-07-10T08:30:00Z"),
+        ] {
+            assert_eq!(parse_local_instant(text, zone), parse_instant(instant).map(|at| at.to_utc()), "{text}");
+            assert!(parse_local_instant(text, zone).is_some(), "{text}");
+        }
+        for bad in ["", "2026-02-30", "noon", "2026-07-10T25:00:00Z"] {
+            assert_eq!(parse_local_instant(bad, berlin), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn a_year_beyond_four_digits_is_no_date_and_no_instant_however_it_is_written() {
         let east = chrono_tz::Pacific::Kiritimati;
         for text in [
@@ -402,6 +423,28 @@ mod tests {
         for text in ["+262142-12-31T23:59:59+0000", "-0001-01-01T00:00:00", "9999-12-31T23:59:59-01:00"] {
             assert_eq!(parse_local_instant(text, Tz::UTC), None, "{text}");
         }
+    }
+
+    #[test]
+    fn today_is_the_tenants_and_not_that_of_utc() {
+        let at = |text: &str| parse_instant(text).unwrap().to_utc();
+        assert_eq!(local_date(at("2026-07-10T21:59:59Z"), chrono_tz::Europe::Berlin), day("2026-07-10"));
+        assert_eq!(local_date(at("2026-07-10T22:00:00Z"), chrono_tz::Europe::Berlin), day("2026-07-11"));
+        assert_eq!(local_date(at("2026-07-10T03:59:59Z"), chrono_tz::America::New_York), day("2026-07-09"));
+    }
+
+    #[test]
+    fn a_rental_can_have_any_day_that_a_month_can_have() {
+        let days: Vec<u32> = BillingDay::all().into_iter().map(BillingDay::number).collect();
+        assert_eq!(days, (1..=31).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_first_billing_date_is_today_if_it_is_one_or_else_in_this_month_or_the_next() {
+        let on = |number: i64, date: &str| BillingDay::fixed(number).unwrap().first_on_or_after(day(date)).to_string();
+        assert_eq!(on(10, "2026-12-10"), "2026-12-10");
+        assert_eq!(on(10, "2026-12-09"), "2026-12-10");
+        assert_eq!(on(10, "2026-12-11"), "2027-01-10");
     }
 
     #[test]

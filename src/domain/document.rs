@@ -233,4 +233,86 @@ mod tests {
         assert_eq!(Address::Lines(vec!["Anna".into(), "Street 1".into()]).lines_below("Anna"), ["Street 1"]);
         assert_eq!((Address::default().parts(), Address::default().lines_below("")), (None, vec![]));
     }
+
+    fn line(period: &str, amount: i64) -> InvoiceLine {
+        InvoiceLine {
+            rental_id: "R".into(),
+            product_name: "Laptop".into(),
+            serial_number: None,
+            billing_period: BillingPeriod::parse(period).unwrap(),
+            amount,
+            tax_amount: 0,
+            arrears: false,
+        }
+    }
+
+    fn invoice(lines: Vec<InvoiceLine>) -> InvoiceDocument {
+        let day = |text| crate::domain::calendar::parse_date(text).unwrap();
+        InvoiceDocument {
+            tenant_id: "T".into(),
+            payment_id: "P".into(),
+            invoice_number: "1".into(),
+            issue_date: day("2026-03-10"),
+            due_date: day("2026-03-24"),
+            seller: Seller::default(),
+            buyer: Buyer::default(),
+            subject_name: "Office".into(),
+            billing_period: BillingPeriod::parse("2026-03").unwrap(),
+            currency: Currency::from_code("EUR").unwrap(),
+            subtotal: 0,
+            tax_amount: 0,
+            total: 0,
+            tax_rate_ppm: 0,
+            tax_treatment: TaxTreatment::Standard,
+            status: PaymentStatus::Pending,
+            lines,
+            locale: "en".into(),
+            is_preview: false,
+        }
+    }
+
+    #[test]
+    fn a_mail_lists_a_hundred_lines_and_sums_the_rest() {
+        let lines = |count: i64| invoice((1..=count).map(|amount| line("2026-03", amount)).collect());
+        let hundred = lines(100);
+        assert_eq!((hundred.listed().0.len(), hundred.listed().1, hundred.listed().2), (100, 0, 0));
+        let more = lines(102);
+        let (listed, rest, sum) = more.listed();
+        assert_eq!((listed.len(), listed[99].amount, rest, sum), (100, 100, 2, 101 + 102));
+    }
+
+    #[test]
+    fn lines_are_taken_period_by_period_and_cover_the_days_of_the_first_to_the_last() {
+        let own = invoice(vec![line("2026-03", 1), line("2026-03", 2), line("2026-01", 3), line("2026-02", 4)]);
+        let amounts: Vec<Vec<i64>> = own.periods().map(|of| of.iter().map(|line| line.amount).collect()).collect();
+        assert_eq!(amounts, [vec![1, 2], vec![3], vec![4]]);
+        let days = |invoice: InvoiceDocument| {
+            let (first, last) = invoice.service_days();
+            format!("{first} {last}")
+        };
+        assert_eq!(days(own), "2026-01-01 2026-03-31");
+        assert_eq!(days(invoice(vec![line("2026-02", 1)])), "2026-02-01 2026-02-28", "arrears alone");
+        assert_eq!(days(invoice(vec![])), "2026-03-01 2026-03-31");
+    }
+
+    #[test]
+    fn the_days_to_pay_are_never_below_none() {
+        let own = invoice(vec![]);
+        assert_eq!(own.terms_days(), 14);
+        let (issue_date, due_date) = (own.due_date, own.issue_date);
+        assert_eq!(InvoiceDocument { issue_date, due_date, ..own }.terms_days(), 0);
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_sha256() {
+        assert_eq!(sha256_of(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn an_address_has_parts_if_any_part_is_told() {
+        let city = AddressParts { city: Some("Berlin".into()), ..AddressParts::default() };
+        assert_eq!(Address::Parts(city.clone()).parts(), Some(&city));
+        assert_eq!(Address::Parts(city).lines_below("ACME"), ["Berlin"]);
+        assert_eq!(Address::Lines(vec!["Berlin".into()]).parts(), None);
+    }
 }

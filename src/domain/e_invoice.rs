@@ -274,6 +274,7 @@ const COUNTRIES: &str = "1A AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA B
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::document::AddressParts;
 
     #[test]
     fn an_electronic_address_is_its_own_or_follows_from_what_is_known() {
@@ -297,6 +298,11 @@ mod tests {
             (EInvoice::PeppolUbl, "0208:0123456749", "", "", Some("0208:0123456749")),
             (EInvoice::PeppolUbl, "", "", "BE 0123.456.749", Some("0208:0123.456.749")),
             (EInvoice::PeppolUbl, "", "a@b.example", "US1", None),
+            (EInvoice::PeppolUbl, "", "", "GR123", Some("9933:GR123")),
+            (EInvoice::PeppolUbl, "", "", "D", None),
+            (EInvoice::PeppolUbl, "", "a@b.example", "", None),
+            (EInvoice::XRechnung, "", "", "", None),
+            (EInvoice::XRechnung, "9999:1", "a@b.example", "", Some("EM:a@b.example")),
             (EInvoice::FacturX, "", "a@b.example", "DE1", None),
             (EInvoice::FacturX, "EM:a@b.example", "", "", Some("EM:a@b.example")),
             (EInvoice::None, "0204:1", "a@b.example", "DE1", None),
@@ -307,9 +313,18 @@ mod tests {
 
     #[test]
     fn what_is_no_electronic_address_is_told_from_what_is() {
-        for text in
-            ["", "DE123456789", "9999:DE1", "0204:", "0204: \u{202e}", "0088:123", "0002 0007:1", "em:a@b.example"]
-        {
+        for text in [
+            "",
+            "DE123456789",
+            "9999:DE1",
+            "0204:",
+            "0204: \u{202e}",
+            "0088:123",
+            "0088:401234500000x",
+            "0002 0007:1",
+            ":1",
+            "em:a@b.example",
+        ] {
             assert!(ElectronicAddress::parse(text).is_err(), "{text}");
         }
         for text in ["0204:991-01234-56", "0088:4012345000009", "EM:a@b.example"] {
@@ -332,5 +347,158 @@ mod tests {
         assert_eq!(too_fine(EInvoice::None, currency("KWD"), [1_234]), None);
         let said = too_fine(EInvoice::FacturX, currency("KWD"), [1_230, 1_234]).unwrap();
         assert_eq!(said, "1.234 KWD has more than the two decimals of an e-invoice");
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn address(post_code: &str, city: &str, country: &str) -> Address {
+        let (post_code, city, country) = (some(post_code), some(city), some(country));
+        Address::Parts(AddressParts { post_code, city, country, ..AddressParts::default() })
+    }
+
+    /// One who has told all that any e-invoice needs.
+    fn seller() -> Seller {
+        Seller {
+            name: "ACME".into(),
+            address: address("10115", "Berlin", "DE"),
+            vat_id: some("DE123456789"),
+            contact_name: some("Anna"),
+            phone: some("+49 30 1"),
+            email: some("a@acme.example"),
+            ..Seller::default()
+        }
+    }
+
+    /// Likewise.
+    fn buyer(e_invoice: EInvoice) -> Buyer {
+        Buyer {
+            name: some("Office GmbH"),
+            address: address("20095", "Hamburg", "de"),
+            vat_id: some("DE987654321"),
+            email: some("b@office.example"),
+            e_invoice,
+            reference: some("04011000-1"),
+            ..Buyer::default()
+        }
+    }
+
+    const FORMATS: [EInvoice; 3] = [EInvoice::FacturX, EInvoice::XRechnung, EInvoice::PeppolUbl];
+
+    #[test]
+    fn who_has_told_everything_lacks_nothing() {
+        for format in FORMATS {
+            for treatment in [TaxTreatment::Standard, TaxTreatment::Exempt, TaxTreatment::ReverseCharge] {
+                assert_eq!(missing(&seller(), &buyer(format), treatment), Vec::<String>::new(), "{format:?}");
+            }
+        }
+    }
+
+    /// What each of the three kinds, in order, finds missing; `-` for nothing.
+    fn lacks(all: [Vec<String>; 3]) -> [String; 3] {
+        all.map(|said| if said.is_empty() { "-".to_owned() } else { said.join("; ") })
+    }
+
+    #[test]
+    fn what_a_seller_has_not_told_is_named_for_each_kind_that_needs_it() {
+        let lacks = |change: fn(&mut Seller)| {
+            let mut seller = seller();
+            change(&mut seller);
+            lacks(FORMATS.map(|format| missing_of_seller(&seller, format)))
+        };
+        assert_eq!(lacks(|s| s.name = " \u{feff}".into()), ["the seller has no name"; 3]);
+        assert_eq!(
+            lacks(|s| s.vat_id = None),
+            [
+                "the seller has no VAT ID and no tax number",
+                "the seller has no VAT ID and no tax number",
+                "the seller has no VAT ID and no tax number; \
+                 the seller has no electronicAddress, nor a VAT ID that stands for one, which Peppol BIS Billing needs",
+            ]
+        );
+        let by_number = lacks(|s| (s.vat_id, s.tax_number) = (None, some("30/123/45678")));
+        assert_eq!(by_number[..2], ["-", "-"]);
+        let vat_id = "the seller has the VAT ID \"123\", which does not begin with a country such as DE";
+        assert_eq!(lacks(|s| s.vat_id = some("123"))[..2], [vat_id; 2]);
+        assert_eq!(lacks(|s| s.vat_id = some("el 123456789")), ["-"; 3]);
+        let in_parts = "the seller has no address in parts (streetAddress, postalCode, city, country)";
+        assert_eq!(lacks(|s| s.address = Address::Lines(vec!["Street 1".into()])), [in_parts; 3]);
+        assert_eq!(lacks(|s| s.address = address("10115", "", "DE")), ["the seller has no city in its address"; 3]);
+        assert_eq!(
+            lacks(|s| s.address = address("10115", "Berlin", "")),
+            ["the seller has no country in its address"; 3]
+        );
+        assert_eq!(
+            lacks(|s| s.address = address("10115", "Berlin", "Germany")),
+            ["the seller has the country \"Germany\", which is not a two-letter code such as DE"; 3]
+        );
+        let of_xrechnung =
+            |what: &str| ["-".to_owned(), format!("the seller has no {what}, which XRechnung needs"), "-".to_owned()];
+        assert_eq!(lacks(|s| s.address = address("", "Berlin", "DE")), of_xrechnung("postalCode in its address"));
+        assert_eq!(lacks(|s| s.contact_name = None), of_xrechnung("contact (contactName)"));
+        assert_eq!(lacks(|s| s.phone = None), of_xrechnung("phone"));
+        assert_eq!(lacks(|s| s.email = None), of_xrechnung("email"));
+        let nowhere = lacks(|s| (s.vat_id, s.tax_number, s.email) = (None, some("1"), None));
+        assert_eq!(
+            nowhere[1],
+            "the seller has no email, which XRechnung needs; the seller has no electronicAddress, which XRechnung needs"
+        );
+        assert_eq!(lacks(|s| (s.vat_id, s.electronic_address) = (some("US1"), some("0204:991-01234-56"))), ["-"; 3]);
+    }
+
+    #[test]
+    fn what_a_buyer_has_not_told_is_named_for_each_kind_that_needs_it() {
+        let lacks = |change: fn(&mut Buyer), treatment| {
+            lacks(FORMATS.map(|format| {
+                let mut buyer = buyer(format);
+                change(&mut buyer);
+                missing(&seller(), &buyer, treatment)
+            }))
+        };
+        let standard = |change| lacks(change, TaxTreatment::Standard);
+        assert_eq!(standard(|b| b.name = None), ["the buyer has no name"; 3]);
+        let reference = |format| format!("the buyer has no buyerReference, which {format} needs");
+        assert_eq!(
+            standard(|b| b.reference = some(" ")),
+            ["-".to_owned(), reference("XRechnung"), reference("Peppol BIS Billing")]
+        );
+        assert_eq!(standard(|b| b.vat_id = None)[..2], ["-", "-"]);
+        let reverse_charge = lacks(|b| b.vat_id = None, TaxTreatment::ReverseCharge);
+        assert_eq!(reverse_charge[..2], ["the buyer has no VAT ID, which reverse charge needs"; 2]);
+        let vat_id = "the buyer has the VAT ID \"X\", which does not begin with a country such as DE";
+        assert_eq!(standard(|b| b.vat_id = some("X"))[..2], [vat_id; 2]);
+        assert_eq!(
+            standard(|b| b.address = address("", "", "")),
+            [
+                "the buyer has no city in its address; the buyer has no country in its address",
+                "the buyer has no city in its address; the buyer has no postalCode in its address, which XRechnung needs; \
+                 the buyer has no country in its address",
+                "the buyer has no city in its address; the buyer has no country in its address",
+            ]
+        );
+        assert_eq!(
+            standard(|b| (b.vat_id, b.email) = (None, None)),
+            [
+                "-",
+                "the buyer has no electronicAddress, which XRechnung needs",
+                "the buyer has no electronicAddress, nor a VAT ID that stands for one, which Peppol BIS Billing needs",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_seller_is_reached_where_its_buyer_looks_for_it() {
+        let at = |format| seller().electronic_address_for(format).map(|at| format!("{}:{}", at.scheme, at.id));
+        assert_eq!(at(EInvoice::FacturX).as_deref(), Some("EM:a@acme.example"));
+        assert_eq!(at(EInvoice::XRechnung).as_deref(), Some("EM:a@acme.example"));
+        assert_eq!(at(EInvoice::PeppolUbl).as_deref(), Some("9930:DE123456789"));
+        assert_eq!(at(EInvoice::None), None);
+    }
+
+    #[test]
+    fn each_kind_has_the_name_by_which_people_call_it() {
+        let names = [FORMATS[0], FORMATS[1], FORMATS[2], EInvoice::None].map(EInvoice::name);
+        assert_eq!(names, ["Factur-X", "XRechnung", "Peppol BIS Billing", "no e-invoice"]);
     }
 }

@@ -21,7 +21,7 @@ impl NumberFormat {
         if sequences != 1 {
             return Err("must hold {seq} (or {seq:06}) exactly once".to_owned());
         }
-        if text.len() > 60 || text.chars().any(char::is_control) {
+        if text.chars().count() > 60 || text.chars().any(char::is_control) {
             return Err("must be at most 60 printable characters".to_owned());
         }
         Ok(Self(text.to_owned()))
@@ -98,7 +98,8 @@ fn sequence_width(field: &str) -> Option<usize> {
     match field.strip_prefix("seq")? {
         "" => Some(1),
         width => {
-            let digits = width.strip_prefix(":0")?;
+            // A number may have a sign where Rust reads it.
+            let digits = width.strip_prefix(":0").filter(|digits| !digits.starts_with('+'))?;
             digits.parse().ok().filter(|w| (1..=18).contains(w) && digits.len() <= 2)
         }
     }
@@ -122,10 +123,55 @@ mod tests {
 
     #[test]
     fn a_format_that_could_not_number_anything_is_refused_with_what_would_be_right() {
-        for bad in
-            ["INV", "{seq}{seq}", "{month}-{seq}", "{seq:6}", "{seq:0}", "{seq:099}", "{seq", "a}{seq}", "{}{seq}", ""]
-        {
+        for bad in [
+            "INV",
+            "{seq}{seq}",
+            "{month}-{seq}",
+            "{seq:6}",
+            "{seq:0}",
+            "{seq:00}",
+            "{seq:019}",
+            "{seq:099}",
+            "{seq:0006}",
+            "{seq:0+5}",
+            "{seq",
+            "a}{seq}",
+            "{seq}-{",
+            "{}{seq}",
+            "{seq}\t",
+            "{seq}\u{85}",
+            "",
+        ] {
             assert!(NumberFormat::parse(bad).is_err(), "{bad}");
         }
+        for (bad, said) in [
+            ("a}{seq}", "has a stray brace in 'a}'"),
+            ("{month}-{seq}", "knows {year}, {seq} and {seq:06}, not {month}"),
+            ("INV", "must hold {seq} (or {seq:06}) exactly once"),
+            ("{seq}\n", "must be at most 60 printable characters"),
+        ] {
+            assert_eq!(NumberFormat::parse(bad).unwrap_err(), said);
+        }
+    }
+
+    #[test]
+    fn a_format_may_be_60_characters_long_and_its_numbers_18_digits_wide() {
+        let long = |n: usize| NumberFormat::parse(&format!("{}{{seq}}", "ü".repeat(n - 5)));
+        assert!(long(60).is_ok() && long(61).is_err());
+        let wide = NumberFormat::parse("{seq:018}").unwrap();
+        assert_eq!((wide.as_str(), wide.to_string()), ("{seq:018}", "{seq:018}".to_owned()));
+        assert_eq!(invoice_number(&wide.series(2026), 42), "000000000000000042");
+        assert_eq!(invoice_number("{seq:01}", 42), "42");
+    }
+
+    #[test]
+    fn a_year_is_filled_in_with_four_digits_wherever_the_format_names_it() {
+        assert_eq!(NumberFormat::parse("{year}/{seq}/{year}").unwrap().series(987), "0987/{seq}/0987");
+    }
+
+    #[test]
+    fn a_series_with_a_field_that_no_format_has_still_has_numbers_and_a_name() {
+        assert_eq!(invoice_number("{branch}-{seq:03}", 7), "branch-007");
+        assert_eq!(series_name("{branch}-{seq:03}"), "branch-…");
     }
 }

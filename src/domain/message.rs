@@ -233,10 +233,9 @@ impl Attempt {
             Self::Doubted(reason) if resend => (MailEvent::Doubted, Some(DOUBTED_SECONDS), Some(reason)),
             Self::Doubted(reason) => (MailEvent::HeldBack, None, Some(reason)),
         };
-        let state = step(MailState::Sending, event)?;
         let counted = i64::from(!matches!(event, MailEvent::Released | MailEvent::NoRecipient));
         let doubted = i64::from(matches!(event, MailEvent::Doubted | MailEvent::HeldBack));
-        Ok(Settled {
+        step(MailState::Sending, event).map(|state| Settled {
             state,
             tried: Tried { attempts: before.attempts + counted, doubts: before.doubts + doubted },
             wait_seconds,
@@ -255,7 +254,8 @@ fn wait_seconds(attempts: i64) -> Option<i64> {
 
 /// A part of a wait, from one second to all of it.
 fn cut(seconds: i64, chance: u32) -> i64 {
-    1 + (seconds - 1) * i64::from(chance.min(CHANCES - 1)) / i64::from(CHANCES - 1)
+    let most = i64::from(CHANCES - 1);
+    1 + (seconds - 1) * i64::from(chance).min(most) / most
 }
 
 /// Longest text of an error that is kept, in characters.
@@ -353,17 +353,18 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_four_hours_and_end_after_72_hours_on_average() {
-        let waits: Vec<i64> = (0..).map_while(wait_seconds).collect();
+        let waits: Vec<i64> = (0..100).map_while(wait_seconds).collect();
         assert_eq!(waits[..9], [60, 120, 240, 480, 960, 1_920, 3_840, 7_680, 14_400]);
         let total: i64 = waits.iter().sum();
-        assert!((WAITED_SECONDS_MAX..WAITED_SECONDS_MAX + WAIT_SECONDS_MAX).contains(&total), "{total}");
+        // Half of it on average is 72 hours, give or take the last wait.
+        assert!((518_400..518_400 + 14_400).contains(&total), "{total}");
         assert_eq!(wait_seconds(i64::MAX), None);
         assert_eq!(wait_seconds(-1), Some(60));
     }
 
     #[test]
     fn a_mail_that_is_deferred_too_often_fails_with_its_last_reason() {
-        let last = (0..).take_while(|n| wait_seconds(*n).is_some()).last().unwrap();
+        let last = (0..100).take_while(|n| wait_seconds(*n).is_some()).last().unwrap();
         let deferred = Attempt::Deferred("451 later".into()).settle(tried(last), PATIENCE).unwrap();
         assert_eq!((deferred.state, deferred.wait_seconds), (MailState::Pending, Some(WAIT_SECONDS_MAX)));
         let given_up = Attempt::Deferred("451 later".into()).settle(tried(last + 1), PATIENCE).unwrap();
@@ -395,7 +396,7 @@ mod tests {
             assert_eq!(settled.tried, Tried { attempts: 5, doubts: doubts + 1 });
             (settled.state, settled.wait_seconds)
         };
-        assert_eq!(doubt(WhenUnknown::Resend, 0), (MailState::Unknown, Some(DOUBTED_SECONDS)));
+        assert_eq!(doubt(WhenUnknown::Resend, 0), (MailState::Unknown, Some(900)));
         assert_eq!(doubt(WhenUnknown::Resend, 1), (MailState::Held, None));
         assert_eq!(doubt(WhenUnknown::Hold, 0), (MailState::Held, None));
     }
@@ -406,6 +407,7 @@ mod tests {
         let customer = RecipientLists { to: list(&["a@x.example", "b@x.example"]), copies: list(&["c@x.example"]) };
         let group = RecipientLists { to: list(&["g@x.example", "G@x.example"]), copies: None };
         let own = group.or(customer.clone()).recipients(Some("pay@x.example"));
+        assert_eq!(own.count(), 2);
         assert_eq!((own.to, own.copies), (vec!["g@x.example".to_owned()], vec!["c@x.example".to_owned()]));
         let no_copies = RecipientLists { to: None, copies: list(&[]) }.or(customer).recipients(None);
         assert_eq!((no_copies.to.len(), no_copies.copies.len()), (2, 0));
@@ -432,5 +434,49 @@ mod tests {
         assert_eq!(clean("\u{202e} \u{202e}", 50), "");
         assert_eq!(clean("Käßtnér", 4), "Käß…");
         assert_eq!(clean("Käßt", 4), "Käßt");
+        assert_eq!((clean("ab", 1), clean("ab", 0)), ("…".to_owned(), "…".to_owned()));
+        // The first and last of each kind that is hidden, and letters' joiners, which are not.
+        for hidden in
+            "\u{61c}\u{200b}\u{200e}\u{200f}\u{202a}\u{202e}\u{2060}\u{206f}\u{feff}\u{fff9}\u{fffb}\u{e0000}\u{e007f}"
+                .chars()
+        {
+            assert_eq!(clean(&format!("a{hidden}b"), 50), "ab", "{hidden:?}");
+        }
+        for seen in "\u{61b}\u{200c}\u{200d}\u{2070}\u{fffc}\u{e0100}".chars() {
+            assert_eq!(clean(&format!("a{seen}b"), 50), format!("a{seen}b"));
+        }
+        assert_eq!(shown(&"x".repeat(201)), format!("{}…", "x".repeat(199)));
+        assert_eq!(
+            (shown_if(Some(" a ")), shown_if(Some(" \u{feff} ")), shown_if(None)),
+            (Some("a".into()), None, None)
+        );
+    }
+
+    #[test]
+    fn an_attempt_is_counted_unless_no_server_was_asked_about_the_mail() {
+        for (attempt, state, attempts, error) in [
+            (Attempt::Accepted, "sent", 5, None),
+            (Attempt::NoRecipient, "undeliverable", 4, None),
+            (Attempt::Refused("550 no".into()), "failed", 5, Some("550 no")),
+            (Attempt::Deferred("451 later".into()), "pending", 5, Some("451 later")),
+            (Attempt::Released("disk full".into()), "pending", 4, Some("disk full")),
+            (Attempt::Doubted("lost".into()), "unknown", 5, Some("lost")),
+        ] {
+            let settled = attempt.settle(tried(4), PATIENCE).unwrap();
+            let said = (settled.state.to_string(), settled.tried.attempts, settled.error.as_deref());
+            assert_eq!(said, (state.to_owned(), attempts, error));
+        }
+    }
+
+    #[test]
+    fn of_a_long_answer_of_a_server_the_first_500_characters_are_kept() {
+        let settled = Attempt::Refused(format!("550\r\n{}", "ß".repeat(600))).settle(tried(0), PATIENCE).unwrap();
+        assert_eq!(settled.error, Some(format!("550 {}…", "ß".repeat(495))));
+    }
+
+    #[test]
+    fn an_event_that_the_state_does_not_allow_is_refused_in_words() {
+        let refused = step(MailState::Sent, MailEvent::Claimed).unwrap_err();
+        assert_eq!(refused.to_string(), "a mail that is sent cannot be Claimed");
     }
 }

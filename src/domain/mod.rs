@@ -24,6 +24,9 @@ pub mod tax;
 pub mod tenant;
 pub mod timekeeping;
 
+#[cfg(test)]
+mod samples;
+
 pub use calendar::{BillingDay, BillingPeriod};
 pub use customer::Customer;
 pub use e_invoice::EInvoice;
@@ -56,3 +59,39 @@ pub(crate) use words;
 
 words!(TaxMode { Exclusive = "exclusive", Inclusive = "inclusive" });
 words!(TaxTreatment { Standard = "standard", Exempt = "exempt", ReverseCharge = "reverseCharge" });
+
+#[cfg(test)]
+mod tests {
+    /// Each word of a type is read back as what is written as it, and no other text is a word.
+    macro_rules! check_words {
+        ($($type:path),+ $(,)?) => {$(
+            for word in <$type>::WORDS {
+                assert_eq!(<$type>::parse(word).map(<$type>::as_str), Some(*word));
+                assert!(<$type>::parse(&format!("{word} ")).is_none(), "{word}");
+            }
+            assert!(<$type>::parse("").is_none());
+        )+};
+    }
+
+    #[test]
+    fn every_word_on_the_wire_is_read_back_as_the_value_that_writes_it() {
+        check_words!(
+            super::TaxMode,
+            super::TaxTreatment,
+            super::SubjectKind,
+            super::EInvoice,
+            super::customer::CustomerStatus,
+            super::customer::CustomerType,
+            super::document::DocumentKind,
+            super::group::GroupStatus,
+            super::message::MailState,
+            super::message::WhenUnknown,
+            super::payment::PaymentStatus,
+            super::plan::Mark,
+            super::plan::ProblemCode,
+            super::plan::SkipCode,
+            super::rental::RentalStatus,
+            super::tenant::ContractEnd,
+        );
+    }
+}

@@ -153,6 +153,8 @@ mod tests {
             ("EUR", "-0", 0),
             ("EUR", "1.5e2", 15_000),
             ("EUR", "15000E-2", 15_000),
+            ("EUR", "15E+1", 15_000),
+            ("EUR", "0.0000001e7", 100),
             ("EUR", "12.3400000000000000000000000000000000000", 1_234),
             ("JPY", "377", 377),
             ("JPY", "377.0", 377),
@@ -181,6 +183,12 @@ mod tests {
             ("EUR", "", NotANumber),
             ("EUR", ".5", NotANumber),
             ("EUR", "5.", NotANumber),
+            ("EUR", "5.0x", NotANumber),
+            ("EUR", "1e", NotANumber),
+            ("EUR", "1e+", NotANumber),
+            ("EUR", "1e1.5", NotANumber),
+            ("EUR", "99999999999999999.99", TooLarge),
+            ("EUR", "100000000000000000", TooLarge),
             ("EUR", "1_000", NotANumber),
             ("EUR", "+5", NotANumber),
             ("EUR", "1,5", NotANumber),
@@ -204,6 +212,7 @@ mod tests {
     fn a_sum_may_be_wider_than_any_amount() {
         assert_eq!(currency("EUR").format_sum(i128::from(i64::MAX) * 10), "922337203685477580.70");
         assert_eq!(currency("EUR").format_sum(5), "0.05");
+        assert_eq!(currency("EUR").format_sum(0), "0.00", "nothing is not negative");
         assert_eq!(currency("EUR").format_sum(-5), "-0.05");
         assert_eq!(currency("JPY").format_sum(377), "377");
         assert_eq!(currency("KWD").format_sum(377_000), "377.000");
@@ -223,5 +232,26 @@ mod tests {
         assert_eq!(format_percent(81_001), "8.1001");
         assert_eq!(format_percent(0), "0");
         assert_eq!(format_percent(1_000_000), "100");
+    }
+
+    #[test]
+    fn a_number_is_read_up_to_the_largest_that_fits_on_either_side_of_zero() {
+        for (text, digits, number) in [
+            ("9223372036854775807", 0, Ok(i64::MAX)),
+            ("9223372036854775808", 0, Err(NumberError::TooLarge)),
+            ("-9223372036854775807", 0, Ok(-i64::MAX)),
+            ("9.223372036854775807", 18, Ok(i64::MAX)),
+            ("1000000000000000000", 0, Ok(1_000_000_000_000_000_000)),
+            ("1000000000000000000", 1, Err(NumberError::TooLarge)),
+            ("-1.05", 2, Ok(-105)),
+            ("-1.005", 2, Err(NumberError::TooManyDigits(2))),
+        ] {
+            assert_eq!(parse_scaled(text, digits), number, "{text} {digits}");
+        }
+    }
+
+    #[test]
+    fn a_currency_is_shown_by_its_code() {
+        assert_eq!(format!("{} {:?} {}", currency("EUR"), currency("JPY"), currency("KWD").code()), "EUR JPY KWD");
     }
 }

@@ -74,3 +74,62 @@ impl Overlay {
         self.first_charged.iter().filter(|(rental, day)| passed_over(rental, *day, tenant, run_date)).count() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::{PlanContext, plan};
+    use crate::domain::samples::{day, group, period, rental, tenant};
+
+    fn planned(due: &DueSubject, date: &str) -> Plan {
+        plan(PlanContext { tenant: &tenant(), run_date: day(date), issue_date: day(date) }, std::slice::from_ref(due))
+    }
+
+    fn history(due: &DueSubject) -> &History {
+        &due.rentals[0].as_ref().unwrap().history
+    }
+
+    #[test]
+    fn a_date_is_billed_already_after_itself_and_its_lines_are_on_record_for_the_next() {
+        let due = group(10, vec![rental("R", "2026-01-01")]);
+        let mut overlay = Overlay::default();
+        overlay.record(day("2026-01-10"), vec![due.clone()], &planned(&due, "2026-01-10"));
+        let mut again = [due.clone()];
+        overlay.apply(day("2026-01-10"), &mut again);
+        assert!(again[0].already_billed);
+        let mut next = [due];
+        overlay.apply(day("2026-02-10"), &mut next);
+        assert!(!next[0].already_billed);
+        assert_eq!((history(&next[0]).line_count, history(&next[0]).first), (1, Some(period("2026-01"))));
+    }
+
+    #[test]
+    fn what_an_earlier_date_parked_or_withheld_is_parked_or_withheld_for_the_next() {
+        let nobody = DueSubject { customer: None, ..group(10, vec![rental("R", "2026-01-01")]) };
+        let mut long_gone = group(10, vec![rental("R", "2025-06-01")]);
+        long_gone.rentals[0].as_mut().unwrap().history.add_line(period("2026-01"), period("2025-06"));
+        for (due, marks) in [
+            (nobody, vec![(period("2026-01"), Mark::Parked)]),
+            (long_gone, (7..=12).map(|n| (period(&format!("2025-{n:02}")), Mark::Withheld)).collect()),
+        ] {
+            let mut overlay = Overlay::default();
+            overlay.record(day("2026-01-10"), vec![due.clone()], &planned(&due, "2026-01-10"));
+            let mut next = [due];
+            overlay.apply(day("2026-02-10"), &mut next);
+            assert_eq!(history(&next[0]).marks, marks);
+        }
+    }
+
+    #[test]
+    fn rentals_that_an_earlier_date_charged_first_though_late_are_counted() {
+        let late = group(10, vec![rental("R", "2025-12-01"), rental("S", "2025-12-01")]);
+        let mut charged_before = late.clone();
+        charged_before.rentals[1].as_mut().unwrap().history.add_line(period("2026-01"), period("2025-12"));
+        for (due, count) in [(late, 2), (charged_before, 1), (group(10, vec![rental("R", "2026-02-11")]), 0)] {
+            let mut overlay = Overlay::default();
+            overlay.record(day("2026-01-10"), vec![due.clone()], &planned(&due, "2026-01-10"));
+            assert_eq!(overlay.passed_over(&tenant(), day("2026-02-10")), count);
+        }
+        assert_eq!(Overlay::default().passed_over(&tenant(), day("2026-02-10")), 0);
+    }
+}

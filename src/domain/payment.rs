@@ -179,7 +179,19 @@ mod tests {
                 "failed→cancelled",
             ]
         );
-        assert!(!Paid.import_may_set(Pending) && !Cancelled.import_may_set(Paid) && Pending.import_may_set(Failed));
+    }
+
+    #[test]
+    fn an_import_takes_no_payment_out_of_paid_or_cancelled() {
+        use PaymentStatus::*;
+        for settled in [Paid, Cancelled] {
+            for other in [Pending, Processing, Paid, Failed, Cancelled] {
+                assert_eq!(settled.import_may_set(other), settled == other, "{settled:?} {other:?}");
+                assert!(
+                    Pending.import_may_set(other) && Processing.import_may_set(other) && Failed.import_may_set(other)
+                );
+            }
+        }
     }
 
     #[test]
@@ -197,5 +209,9 @@ mod tests {
             assert_ne!(id, other);
         }
         assert_eq!(Subject::group("G1").idempotency_key(period), "group:G1:2026-11");
+        assert_eq!(
+            (Subject::group("G1").to_string(), Subject::rental("R1").to_string()),
+            ("group G1".into(), "rental R1".into())
+        );
     }
 }

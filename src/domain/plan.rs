@@ -103,6 +103,10 @@ impl History {
         self.last_imported.is_some_and(|last| period <= last)
     }
 
+    fn began_before(&self, period: BillingPeriod) -> bool {
+        self.first.is_some_and(|first| first < period)
+    }
+
     /// Records a line as a run would have written it, for the plan of a later date (rule 18).
     pub fn add_line(&mut self, run_period: BillingPeriod, period: BillingPeriod) {
         self.line_count += 1;
@@ -117,8 +121,8 @@ impl History {
     /// Looks from a later period instead.
     fn see_from(&mut self, was: BillingPeriod, now: BillingPeriod) {
         let months = u32::try_from(now.months_after(was)).unwrap_or(0);
-        let kept = (1 << (LOOK_BACK + 1)) - 1;
-        self.recent = self.recent.checked_shl(months).unwrap_or(0) & kept;
+        // Nobody asks for what comes to lie further back.
+        self.recent = self.recent.checked_shl(months).unwrap_or(0);
     }
 
     /// Records a mark as a run would have written it; a decision that stands is not replaced.
@@ -293,7 +297,8 @@ fn plan_subject(context: PlanContext<'_>, due: &DueSubject) -> SubjectPlan {
             });
         }
         charges.extend(decision.charged.into_iter().map(|period| Charge { rental: &rental.rental, period }));
-        skip = skip.min_some(decision.skip);
+        // A reason beats none, and the graver one the other.
+        skip = skip.into_iter().chain(decision.skip).min();
     }
     plan.outcome = outcome(context, due, &charges, skip, !plan.withheld.is_empty());
     if !matches!(plan.outcome, Outcome::Billed(_)) {
@@ -379,7 +384,7 @@ fn decide_rental(context: PlanContext<'_>, day: BillingDay, due: &DueRental) -> 
         let is_gap = is_open(p)
             && history.mark(p).is_none()
             && rental.billable_on(date, tenant.contract_end)
-            && (date >= tenant.bill_from || history.first.is_some_and(|first| p > first));
+            && (date >= tenant.bill_from || history.began_before(p));
         if is_gap {
             plain.push(p);
         }
@@ -564,20 +569,6 @@ impl DueSubject {
         match self.subject.kind {
             super::payment::SubjectKind::Group => Some(self.subject.id.clone()),
             super::payment::SubjectKind::Rental => None,
-        }
-    }
-}
-
-/// `Option` orders `None` first; here a reason beats none, and the graver reason beats the other.
-trait MinSome {
-    fn min_some(self, other: Self) -> Self;
-}
-
-impl<T: Ord> MinSome for Option<T> {
-    fn min_some(self, other: Self) -> Self {
-        match (self, other) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
         }
     }
 }

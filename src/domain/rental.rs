@@ -196,4 +196,19 @@ mod tests {
             (0..24).filter(|&n| rental.billable_on(add_months(day("2025-07-01"), n), ContractEnd::End)).count();
         assert_eq!(firsts, 12);
     }
+
+    #[test]
+    fn a_rental_that_ended_on_a_day_that_nobody_knows_is_billable_on_none() {
+        let ended = Rental { status: RentalStatus::EndedUpgrade, ..rental() };
+        assert!(rental().billable_on(day("2026-01-01"), ContractEnd::End));
+        assert!(!ended.billable_on(day("2026-01-01"), ContractEnd::End));
+    }
+
+    #[test]
+    fn a_contract_limits_the_charges_only_where_it_ends() {
+        let twelve = Rental { contract_length: Some(12), ..rental() };
+        assert_eq!(twelve.charges_max(ContractEnd::End), Some(12));
+        assert_eq!(twelve.charges_max(ContractEnd::RenewMonthly), None);
+        assert_eq!(rental().charges_max(ContractEnd::End), None);
+    }
 }

@@ -160,3 +160,128 @@ impl RunReport {
         self.tenants.iter().any(|t| !t.parked.is_empty() || !t.withheld.is_empty() || t.delivery.undeliverable > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::plan::{DueSubject, Mark, PlanContext, plan};
+    use crate::domain::samples::{day, group, period, rental, tenant};
+    use crate::domain::{Currency, Rental};
+
+    fn planned(due: DueSubject) -> SubjectPlan {
+        let (tenant, run_date) = (tenant(), day("2026-01-10"));
+        plan(PlanContext { tenant: &tenant, run_date, issue_date: run_date }, &[due]).subjects.remove(0)
+    }
+
+    fn one() -> DueSubject {
+        group(10, vec![rental("R", "2026-01-01")])
+    }
+
+    fn nothing() -> TenantReport {
+        TenantReport {
+            tenant_id: "T".into(),
+            tenant_name: "Rent".into(),
+            run_date: day("2026-01-10"),
+            skipped: Vec::new(),
+            parked: Vec::new(),
+            withheld: Vec::new(),
+            already_billed: 0,
+            never_charged: 0,
+            totals: BTreeMap::new(),
+            delivery: Delivery::default(),
+            plain: PlainInvoices::default(),
+        }
+    }
+
+    fn parked() -> (Subject, Problem) {
+        let Outcome::Parked(parked) = planned(DueSubject { customer: None, ..one() }).outcome else { panic!() };
+        (Subject::group("G"), parked.problem)
+    }
+
+    fn withheld() -> Withheld {
+        Withheld { rental_id: "R".into(), billing_group_id: None, periods: vec![period("2025-12")] }
+    }
+
+    #[test]
+    fn each_subject_is_counted_once_and_each_currency_summed_by_itself() {
+        let dollars = Rental { currency: Currency::from_code("USD").unwrap(), ..rental("R", "2026-01-01") };
+        let mut waiting = one();
+        waiting.rentals[0].as_mut().unwrap().history.add_mark(period("2025-12"), Mark::Withheld);
+        let ended = Rental { end_date: Some(day("2023-06-01")), ..rental("R", "2023-01-10") };
+        let alone = DueSubject { subject: Subject::rental("R"), ..group(10, vec![ended]) };
+        let mut tally = Tally::default();
+        for due in [
+            one(),
+            waiting,
+            group(10, vec![dollars]),
+            DueSubject { already_billed: true, ..one() },
+            group(10, vec![]),
+            DueSubject { customer: None, ..one() },
+            alone,
+        ] {
+            tally.count(&planned(due));
+        }
+        let eur = Totals { payments: 2, subtotal: 2_000, tax_amount: 380, total: 2_380 };
+        let usd = Totals { payments: 1, subtotal: 1_000, tax_amount: 190, total: 1_190 };
+        let totals = BTreeMap::from([("EUR".to_owned(), eur), ("USD".to_owned(), usd)]);
+        assert_eq!(tally, Tally { billed: 3, already_billed: 1, skipped: 1, parked: 1, withheld: 1, totals });
+    }
+
+    #[test]
+    fn invoices_without_their_e_invoice_are_counted_and_the_first_three_reasons_kept() {
+        let mut payment = planned(one()).outcome.payment().unwrap().clone();
+        let mut plain = PlainInvoices::default();
+        let mut count = |lacks: &[&str]| {
+            payment.e_invoice_lacks = lacks.iter().map(|lack| (*lack).to_owned()).collect();
+            plain.count(&payment);
+            plain.clone()
+        };
+        assert_eq!(count(&[]), PlainInvoices::default());
+        assert_eq!(
+            count(&["a", "b"]),
+            PlainInvoices { count: 1, reasons: vec!["a".into(), "b".into()], more_reasons: false }
+        );
+        let three = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        assert_eq!(count(&["b", "c"]), PlainInvoices { count: 2, reasons: three.clone(), more_reasons: false });
+        assert_eq!(count(&["c"]), PlainInvoices { count: 3, reasons: three.clone(), more_reasons: false });
+        assert_eq!(count(&["d"]), PlainInvoices { count: 4, reasons: three, more_reasons: true });
+    }
+
+    #[test]
+    fn something_was_due_if_anything_at_all_came_of_it() {
+        assert!(nothing().nothing_was_due());
+        let totals = BTreeMap::from([("EUR".to_owned(), Totals::default())]);
+        for report in [
+            TenantReport { totals, ..nothing() },
+            TenantReport { skipped: vec![(Subject::group("G"), SkipCode::NoBillableRental)], ..nothing() },
+            TenantReport { parked: vec![parked()], ..nothing() },
+            TenantReport { withheld: vec![withheld()], ..nothing() },
+            TenantReport { already_billed: 1, ..nothing() },
+        ] {
+            assert!(!report.nothing_was_due(), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn a_person_is_needed_for_what_is_parked_withheld_or_cannot_be_delivered_and_for_nothing_else() {
+        let needs = |tenant: TenantReport| {
+            let tenants = vec![nothing(), tenant];
+            RunReport { dry_run: false, plan_hash: String::new(), run_date: None, tenants }.needs_a_person()
+        };
+        let failed = Delivery { waiting: 1, sent: 1, failed: 1, undeliverable: 0 };
+        assert!(!needs(TenantReport { already_billed: 1, delivery: failed, ..nothing() }));
+        assert!(needs(TenantReport { parked: vec![parked()], ..nothing() }));
+        assert!(needs(TenantReport { withheld: vec![withheld()], ..nothing() }));
+        assert!(needs(TenantReport { delivery: Delivery { undeliverable: 1, ..Delivery::default() }, ..nothing() }));
+    }
+
+    #[test]
+    fn a_mail_that_may_go_out_again_waits_and_one_that_is_held_has_failed() {
+        let mut delivery = Delivery::default();
+        let states = ["pending", "sending", "unknown", "sent", "held", "failed", "undeliverable"];
+        for (count, state) in (0..).map(|n| 1 << n).zip(states) {
+            delivery.add(MailState::parse(state).unwrap(), count);
+        }
+        assert_eq!(delivery, Delivery { waiting: 1 + 2 + 4, sent: 8, failed: 16 + 32, undeliverable: 64 });
+    }
+}

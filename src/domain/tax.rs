@@ -48,15 +48,15 @@ impl TaxRule {
     /// Prices are minor units of one currency, none negative: net in exclusive mode, gross in inclusive mode. At rate 0
     /// the price is charged as it stands in either mode.
     pub fn apply(self, prices: &[i64]) -> Option<Taxed> {
-        let sum = prices.iter().map(|&p| i128::from(p)).sum::<i128>();
-        let tax = self.tax_on(sum)?;
-        let subtotal = match self.mode {
-            TaxMode::Exclusive => sum,
-            TaxMode::Inclusive => sum - tax,
+        let sum = i64::try_from(prices.iter().map(|&p| i128::from(p)).sum::<i128>()).ok()?;
+        let tax = self.tax_on(sum);
+        let total = match self.mode {
+            TaxMode::Exclusive => i64::try_from(i128::from(sum) + tax).ok()?,
+            TaxMode::Inclusive => sum,
         };
-        let (subtotal, tax_amount) = (i64::try_from(subtotal).ok()?, i64::try_from(tax).ok()?);
-        let total = subtotal.checked_add(tax_amount)?;
-        let lines = share_out(tax, sum, prices)
+        // It is part of a total that fits.
+        let tax_amount = tax as i64;
+        let lines = share_out(tax, i128::from(sum), prices)
             .into_iter()
             .zip(prices)
             .map(|(tax_amount, &price)| match self.mode {
@@ -64,17 +64,17 @@ impl TaxRule {
                 TaxMode::Inclusive => TaxedLine { amount: price - tax_amount, tax_amount },
             })
             .collect();
-        Some(Taxed { subtotal, tax_amount, total, lines })
+        Some(Taxed { subtotal: total - tax_amount, tax_amount, total, lines })
     }
 
     /// The tax on a sum of prices, net or gross as the mode says; neither it nor the rate is negative.
-    pub fn tax_on(self, sum: i128) -> Option<i128> {
+    pub fn tax_on(self, sum: i64) -> i128 {
         let rate = i128::from(self.rate_ppm);
         let whole = match self.mode {
             TaxMode::Exclusive => MILLION,
             TaxMode::Inclusive => MILLION + rate,
         };
-        Some(divide_half_away(sum.checked_mul(rate)?, whole))
+        divide_half_away(i128::from(sum) * rate, whole)
     }
 }
 
@@ -87,7 +87,7 @@ fn divide_half_away(numerator: i128, denominator: i128) -> i128 {
 
 /// Gives each price the floor of its part of `tax`, then the units left over to the largest fractions, earlier line first.
 fn share_out(tax: i128, sum: i128, prices: &[i64]) -> Vec<i64> {
-    if tax == 0 || sum == 0 {
+    if sum == 0 {
         return vec![0; prices.len()];
     }
     let mut shares = Vec::with_capacity(prices.len());
@@ -159,6 +159,7 @@ mod tests {
         let exclusive = rule(TaxMode::Exclusive, 190_000);
         assert_eq!(exclusive.apply(&[i64::MAX, 1]), None);
         assert_eq!(exclusive.apply(&[i64::MAX]), None);
+        assert_eq!(rule(TaxMode::Inclusive, 190_000).apply(&[i64::MAX, 1]), None);
         assert!(rule(TaxMode::Exclusive, 0).apply(&[i64::MAX]).is_some());
         assert!(rule(TaxMode::Inclusive, 190_000).apply(&[i64::MAX]).is_some());
     }

@@ -79,3 +79,26 @@ super::words!(ContractEnd { End = "end", RenewMonthly = "renewMonthly" });
 
 /// The payment terms that exist, in days.
 pub const PAYMENT_TERMS_DAYS: [i64; 4] = [0, 7, 14, 30];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::samples::{day, tenant};
+    use crate::domain::tax::TaxMode;
+
+    #[test]
+    fn a_rental_is_billed_alone_on_the_day_of_its_start_or_on_the_tenants_fixed_day() {
+        assert_eq!(tenant().day_alone(day("2026-01-31")).number(), 31);
+        let fixed = BillingCycle::FixedDay(BillingDay::fixed(5).unwrap());
+        assert_eq!(Tenant { billing_cycle: fixed, ..tenant() }.day_alone(day("2026-01-31")).number(), 5);
+    }
+
+    #[test]
+    fn an_exempt_or_reverse_charge_customer_is_taxed_at_nothing_in_the_tenants_mode() {
+        let gross = Tenant { tax: TaxRule { mode: TaxMode::Inclusive, rate_ppm: 70_000 }, ..tenant() };
+        assert_eq!(gross.tax_for(TaxTreatment::Standard), gross.tax);
+        for treatment in [TaxTreatment::Exempt, TaxTreatment::ReverseCharge] {
+            assert_eq!(gross.tax_for(treatment), TaxRule { mode: TaxMode::Inclusive, rate_ppm: 0 });
+        }
+    }
+}

@@ -128,4 +128,41 @@ mod tests {
         assert_eq!(at_start(-HOUR), Some(ClockAlarm::BeforeLastSeen(3600)));
         assert_eq!(at_start(-4 * 60 * SECOND), None);
     }
+
+    #[test]
+    fn each_alarm_begins_just_behind_its_limit() {
+        let (minutes, days, hours) = (5 * 60 * SECOND, 366 * DAY, 2 * HOUR);
+        let differs = |by| check(&Reading { wall: NOW, steady: 0, database: Some(NOW - by), last_seen: None }, None);
+        assert_eq!((differs(minutes), differs(-minutes)), (None, None));
+        assert_eq!(differs(minutes + 1), Some(ClockAlarm::DiffersFromDatabase(300)));
+        assert_eq!(differs(-minutes - 1), Some(ClockAlarm::DiffersFromDatabase(-300)));
+        assert_eq!((at_start(-minutes), at_start(days)), (None, None));
+        assert_eq!(at_start(-minutes - 1), Some(ClockAlarm::BeforeLastSeen(300)));
+        assert_eq!(at_start(days + 1), Some(ClockAlarm::FarAhead(366 * 86_400)));
+        let jumped = |by| {
+            let good = Reading { wall: NOW, steady: 7, database: None, last_seen: None };
+            check(&Reading { wall: NOW + HOUR + by, steady: 7 + HOUR, ..good }, Some(&good))
+        };
+        assert_eq!((jumped(hours), jumped(-hours)), (None, None));
+        assert_eq!(jumped(hours + 1), Some(ClockAlarm::Jumped(7_200)));
+        assert_eq!(jumped(-hours - 1), Some(ClockAlarm::Jumped(-7_200)));
+    }
+
+    #[test]
+    fn an_alarm_says_by_how_much_and_in_which_direction() {
+        for (alarm, said) in [
+            (ClockAlarm::DiffersFromDatabase(-400), "the clock is 400 s behind the database's;"),
+            (ClockAlarm::DiffersFromDatabase(400), "the clock is 400 s ahead of the database's;"),
+            (ClockAlarm::BeforeLastSeen(400), "the clock stands 400 s before the last work on this ledger;"),
+            (ClockAlarm::FarAhead(400 * 86_400), "the clock stands 400 days after the last work on this ledger;"),
+            (ClockAlarm::Jumped(-7_201), "the clock was set back by 7201 s while the daemon ran;"),
+            (ClockAlarm::Jumped(7_201), "the clock was set ahead by 7201 s while the daemon ran;"),
+            // Less than a second is told as none.
+            (ClockAlarm::DiffersFromDatabase(0), "the clock is 0 s ahead of the database's;"),
+            (ClockAlarm::Jumped(0), "the clock was set ahead by 0 s while the daemon ran;"),
+        ] {
+            let text = alarm.to_string();
+            assert!(text.starts_with(said), "{text}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::support::daemon::{Daemon, TimeFile, eventually};
 use crate::support::lane::Counts;
 use crate::support::random::Random;
 use crate::support::smtp::acceptor;
-use crate::support::world::{World, day, group, rental, tenant};
+use crate::support::world::{LEDGER, LINES, World, day, group, rental, tenant};
 use crate::support::{TestDb, assert_verified, on_both, run, torture};
 
 /// 200 rentals that are due on the 15th of each month from January 2026 on: half in groups, half alone.
@@ -658,18 +658,6 @@ fn changes(date: NaiveDate) -> Option<Value> {
         _ => None,
     }
 }
-
-const LINES: &str = "select tenant_id || ' ' || rental_id || ' ' || billing_period || ' ' || amount from payment_lines
-                     where live order by tenant_id, rental_id, billing_period";
-
-/// What two equal ledgers have in common; ids of runs and instants differ.
-const LEDGER: [&str; 3] = [
-    LINES,
-    "select tenant_id || ' ' || payment_id || ' ' || total || ' ' || issue_date || ' ' || due_date || ' ' || invoice_number
-     from payments order by tenant_id, payment_id",
-    "select tenant_id || ' ' || run_date || ' ' || subject_kind || ' ' || subject_id || ' ' || outcome || ' ' || coalesce(code, '')
-     from outcomes order by tenant_id, run_date, subject_kind, subject_id",
-];
 
 /// A port on which nobody listens.
 fn unused_port() -> u16 {

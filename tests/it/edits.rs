@@ -19,13 +19,23 @@ use crate::support::{assert_verified, on_both, torture};
 /// Months in CI; `BILLDAY_TEST_TORTURE` brings them to 25.
 const MONTHS: u32 = 3;
 
-/// Rentals that are moved about, ten for each group.
+/// Rentals that are moved about in a month, ten for each group.
 const RENTALS: u64 = 100;
 
-/// What one person does next: method, path and body.
-fn edit(random: &mut Random) -> (&'static str, String, Value) {
-    let rental = |random: &mut Random| format!("E{}", random.below(RENTALS));
-    let group = |random: &mut Random| format!("/v1/billing-groups/G{}", random.below(RENTALS / 10));
+/// The rentals and groups that come new with a month: in time the others are cancelled and deleted.
+fn arrivals(month: u32, date: &str) -> Value {
+    let rentals = (0..RENTALS).map(|n| rental(&format!("E{month}-{n}"), date, json!({})));
+    let groups = (0..RENTALS / 10).map(|n| {
+        let members: Vec<String> = (0..5).map(|member| format!("E{month}-{}", 10 * n + member)).collect();
+        group(&format!("G{month}-{n}"), 15, &members.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    rentals.chain(groups).collect()
+}
+
+/// What one person does next with what came new with a month: method, path and body.
+fn edit(random: &mut Random, month: u32) -> (&'static str, String, Value) {
+    let rental = |random: &mut Random| format!("E{month}-{}", random.below(RENTALS));
+    let group = |random: &mut Random| format!("/v1/billing-groups/G{month}-{}", random.below(RENTALS / 10));
     let some: Vec<String> = (0..random.below(6)).map(|_| rental(random)).collect();
     match random.below(20) {
         // Mostly members that come and go.
@@ -46,11 +56,11 @@ fn edit(random: &mut Random) -> (&'static str, String, Value) {
 }
 
 /// Makes changes until the date is billed; tells how many were made and how many refused.
-async fn edit_until(done: &AtomicBool, daemon: &Daemon, api: &ApiWorld, random: &mut Random) -> (u64, u64) {
+async fn edit_until(done: &AtomicBool, daemon: &Daemon, api: &ApiWorld, random: &mut Random, month: u32) -> (u64, u64) {
     let address = daemon.address().await;
     let (mut made, mut refused) = (0, 0);
     while !done.load(Ordering::Relaxed) {
-        let (method, path, body) = edit(random);
+        let (method, path, body) = edit(random, month);
         let request = HttpRequest::new(method, &path)
             .header("Authorization", &format!("Bearer {}", api.key))
             .header("Tenant-ID", "T");
@@ -71,24 +81,19 @@ on_both! {
         let mut random = Random::new();
         let api = ApiWorld::new(db).await;
         let world: &World = &api.world;
-        let mut records: Vec<Value> = (0..RENTALS).map(|n| rental(&format!("E{n}"), "2026-06-15", json!({}))).collect();
-        records.extend((0..RENTALS / 10).map(|n| {
-            let members: Vec<String> = (0..5).map(|member| format!("E{}", 10 * n + member)).collect();
-            group(&format!("G{n}"), 15, &members.iter().map(String::as_str).collect::<Vec<_>>())
-        }));
-        world.import(Value::from(records)).await;
         let mut period = BillingPeriod::of(day("2026-07-15"));
         let time = TimeFile::new(&world.db, &noon(day("2026-07-14")).to_rfc3339());
         let env = [("BILLDAY_RUN__BATCH_RENTALS", "1"), ("BILLDAY_RUN__SHARE_RENTALS", "20"), ("BILLDAY_API__REQUESTS_PER_MINUTE", "0")];
         let daemons = [Daemon::start_with(&world.db, &time, &["--accept-clock"], &env), Daemon::start_with(&world.db, &time, &["--accept-clock"], &env)];
-        for _ in 0..(MONTHS * torture()).min(25) {
+        for month in 0..(MONTHS * torture()).min(25) {
             let date = format!("{period}-15");
+            world.import(arrivals(month, &date)).await;
             let done = AtomicBool::new(false);
             let mut other = Random::of(random.below(u64::MAX));
             // The day begins while people are at work.
             let ((made, refused), (more, more_refused), ()) = tokio::join!(
-                edit_until(&done, &daemons[0], &api, &mut random),
-                edit_until(&done, &daemons[1], &api, &mut other),
+                edit_until(&done, &daemons[0], &api, &mut random, month),
+                edit_until(&done, &daemons[1], &api, &mut other, month),
                 async {
                     let (begun, mut now) = (Instant::now(), noon(day(&date)));
                     let complete = format!("select count(*) from completed_dates where tenant_id = 'T' and run_date = '{date}'");

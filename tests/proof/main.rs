@@ -4,7 +4,7 @@
 mod billing;
 mod mails;
 #[path = "../it/support/random.rs"]
-#[expect(dead_code, reason = "the other tests draw more")]
 mod random;
 mod simulator;
+mod wakes;
 mod walk;

@@ -2,74 +2,10 @@
 
 use super::*;
 use crate::domain::EInvoice;
-use crate::domain::calendar::parse_date;
-use crate::domain::document::Seller;
-use crate::domain::invoice::NumberFormat;
-use crate::domain::message::RecipientLists;
 use crate::domain::overlay::Overlay;
-use crate::domain::rental::RentalStatus;
+use crate::domain::samples::{customer, day, group, period, rental, tenant};
 use crate::domain::tax::{TaxMode, TaxRule, TaxTreatment};
-use crate::domain::tenant::{BillingCycle, ContractEnd};
-
-fn day(text: &str) -> NaiveDate {
-    parse_date(text).unwrap()
-}
-
-fn period(text: &str) -> BillingPeriod {
-    BillingPeriod::parse(text).unwrap()
-}
-
-fn tenant() -> Tenant {
-    Tenant {
-        tenant_id: "T".into(),
-        name: "Rent".into(),
-        currency: Currency::from_code("EUR").unwrap(),
-        time_zone: chrono_tz::Europe::Berlin,
-        locale: "en".into(),
-        billing_cycle: BillingCycle::StartDate,
-        contract_end: ContractEnd::End,
-        bill_from: day("2020-01-01"),
-        payment_terms_days: 14,
-        tax: TaxRule { mode: TaxMode::Exclusive, rate_ppm: 190_000 },
-        invoice_number_format: NumberFormat::parse("{seq}").unwrap(),
-        first_invoice_number: 1,
-        catch_up_days: 7,
-        max_arrears: 2,
-        run_at: chrono::NaiveTime::MIN,
-        party_id: "seller".into(),
-        seller: Seller::default(),
-    }
-}
-
-fn customer() -> Customer {
-    Customer {
-        customer_id: "C".into(),
-        billing_email: Some("pay@example.org".into()),
-        recipients: RecipientLists::default(),
-        tax_treatment: TaxTreatment::Standard,
-        payment_terms_days: None,
-        locale: None,
-        party_id: "buyer".into(),
-        e_invoice: EInvoice::None,
-        e_invoice_lacks: Vec::new(),
-    }
-}
-
-fn rental(id: &str, start: &str) -> Rental {
-    Rental {
-        rental_id: id.into(),
-        customer_id: "C".into(),
-        monthly_amount: 1_000,
-        currency: Currency::from_code("EUR").unwrap(),
-        status: RentalStatus::Active,
-        start_date: day(start),
-        end_date: None,
-        contract_length: None,
-        ended_on: None,
-        product_name: "Laptop".into(),
-        serial_number: None,
-    }
-}
+use crate::domain::tenant::ContractEnd;
 
 /// A rental billed alone, with lines for these periods as seen from `run`.
 fn alone(rental: Rental, run: &str, lines: &[&str]) -> DueSubject {
@@ -89,18 +25,6 @@ fn with_history(rental: Rental, history: History) -> DueSubject {
         already_billed: false,
         customer: Some(Ok(customer())),
         rentals: vec![Ok(DueRental { rental, history })],
-    }
-}
-
-fn group(day: i64, rentals: Vec<Rental>) -> DueSubject {
-    DueSubject {
-        subject: Subject::group("G"),
-        customer_id: "C".into(),
-        name: "Office".into(),
-        day: BillingDay::fixed(day).unwrap(),
-        already_billed: false,
-        customer: Some(Ok(customer())),
-        rentals: rentals.into_iter().map(|rental| Ok(DueRental { rental, history: History::default() })).collect(),
     }
 }
 
@@ -360,6 +284,9 @@ fn a_customer_without_an_address_is_billed_and_its_mail_named_undeliverable() {
     due.customer = Some(Ok(Customer { billing_email: None, ..customer() }));
     let plan = plan_one(&tenant(), "2026-01-10", due);
     assert_eq!(plan.outcome.payment().unwrap().mail, MailPlan::Undeliverable);
+    let plan = plan_one(&tenant(), "2026-01-10", group(10, vec![rental("R", "2026-01-01")]));
+    let MailPlan::To(recipients) = &plan.outcome.payment().unwrap().mail else { panic!() };
+    assert_eq!(recipients.to, ["pay@example.org"]);
 }
 
 #[test]
@@ -458,4 +385,188 @@ fn a_subject_that_has_its_payment_bills_a_member_that_joined_since_in_the_next_p
     assert_eq!(next(true, "2026-05-05"), "2026-06-05");
     assert_eq!(next(true, "2026-05-06"), "2026-06-05");
     assert_eq!(next(false, "2026-05-06"), "2026-06-05");
+}
+
+#[test]
+fn lines_in_two_currencies_park_their_subject_and_name_each_rental_with_its_own() {
+    let dollars = Rental { currency: Currency::from_code("USD").unwrap(), ..rental("S", "2026-01-01") };
+    let plan = plan_one(&tenant(), "2026-01-10", group(10, vec![dollars, rental("R", "2026-01-01")]));
+    let Outcome::Parked(parked) = &plan.outcome else { panic!("{:?}", plan.outcome) };
+    assert_eq!(parked.problem.code, ProblemCode::CurrencyMismatch);
+    assert_eq!(parked.problem.message, "its rentals are priced in EUR and USD: one payment has one currency");
+    let named: Vec<_> = parked.problem.records.iter().map(|r| [r.kind, &r.id, &r.field, &r.value]).collect();
+    assert_eq!(named, [["rental", "R", "currency", "EUR"], ["rental", "S", "currency", "USD"]]);
+}
+
+#[test]
+fn a_customer_that_cannot_be_read_parks_its_subject() {
+    let bad = BadRecord { kind: "customer", id: "C".into(), field: "locale".into(), value: "??".into() };
+    let due = DueSubject { customer: Some(Err(bad.clone())), ..group(10, vec![rental("R", "2026-01-01")]) };
+    let plan = plan_one(&tenant(), "2026-01-10", due);
+    let Outcome::Parked(parked) = &plan.outcome else { panic!("{:?}", plan.outcome) };
+    assert_eq!((parked.problem.code, &parked.problem.records), (ProblemCode::InvalidRecord, &vec![bad]));
+    assert_eq!(parked.problem.message, "the stored data cannot be billed: locale of customer C is '??'");
+}
+
+#[test]
+fn of_many_bad_records_all_are_kept_and_three_are_told() {
+    let message = |count: usize| {
+        let bad = |n| BadRecord { kind: "rental", id: format!("R{n}"), field: "status".into(), value: "?".into() };
+        let mut due = group(10, vec![]);
+        due.rentals = (1..=count).map(|n| Err(bad(n))).collect();
+        let plan = plan_one(&tenant(), "2026-01-10", due);
+        let Outcome::Parked(Parked { problem, unread, charges }) = plan.outcome else { panic!() };
+        assert_eq!((problem.records.len(), unread.len(), unread[0].as_str(), charges.len()), (count, count, "R1", 0));
+        assert_eq!(plan.rentals, unread);
+        problem.message
+    };
+    let three = "the stored data cannot be billed: status of rental R1 is '?', status of rental R2 is '?', \
+                 status of rental R3 is '?'";
+    assert_eq!(message(3), three);
+    assert_eq!(message(5), format!("{three} and 2 more"));
+}
+
+#[test]
+fn a_reason_for_skipping_is_told_in_a_sentence_of_its_own() {
+    let said = SkipCode::WORDS.iter().map(|word| SkipCode::parse(word).unwrap().message());
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [
+            "every rental that could be charged has had all the charges of its contract",
+            "each rental that could be charged has a line for this period, or it is closed, waived or withheld",
+            "no rental can be charged on this date",
+        ]
+    );
+}
+
+#[test]
+fn an_invoice_names_the_group_or_the_device_and_each_line_its_own_period_and_price() {
+    let (r, s) = (rental("R", "2025-12-01"), Rental { monthly_amount: 250, ..rental("S", "2026-01-01") });
+    let plan = plan_one(&tenant(), "2026-01-10", group(10, vec![s, r.clone()]));
+    let payment = plan.outcome.payment().unwrap();
+    assert_eq!((payment.subject_name.as_str(), payment.locale.as_str()), ("Office", "en"));
+    let lines: Vec<_> = payment
+        .lines
+        .iter()
+        .map(|line| {
+            format!("{} {} {} {} {}", line.rental_id, line.billing_period, line.amount, line.tax_amount, line.arrears)
+        })
+        .collect();
+    assert_eq!(lines, ["R 2025-12 1000 190 true", "R 2026-01 1000 190 false", "S 2026-01 250 48 false"]);
+    assert_eq!((payment.subtotal, payment.tax_amount, payment.total), (2_250, 428, 2_678));
+    assert_eq!(payment.status, PaymentStatus::Pending);
+    let one = plan_one(&tenant(), "2026-01-01", alone(r, "2026-01-01", &["2025-12"]));
+    assert_eq!(one.outcome.payment().unwrap().subject_name, "Laptop");
+}
+
+#[test]
+fn what_its_e_invoice_lacks_is_known_when_a_payment_is_planned() {
+    let lacks = |e_invoice, currency, monthly_amount| {
+        let mut due = group(10, vec![Rental { currency, monthly_amount, ..rental("R", "2026-01-01") }]);
+        let e_invoice_lacks = vec!["the buyer has no name".to_owned()];
+        due.customer = Some(Ok(Customer { e_invoice, e_invoice_lacks, ..customer() }));
+        let plan = plan_one(&tenant(), "2026-01-10", due);
+        plan.outcome.payment().unwrap().e_invoice_lacks.clone()
+    };
+    let (euros, dinars) = (Currency::from_code("EUR").unwrap(), Currency::from_code("KWD").unwrap());
+    let said = lacks(EInvoice::FacturX, dinars, 1_001);
+    assert_eq!(said.last().unwrap(), "1.001 KWD has more than the two decimals of an e-invoice");
+    assert_eq!(said[said.len() - 2], "the buyer has no name");
+    assert_eq!(said[0], "the seller has no name");
+    // The price is round; its tax is not.
+    assert_eq!(
+        lacks(EInvoice::FacturX, dinars, 1_010).last().unwrap(),
+        "0.192 KWD has more than the two decimals of an e-invoice"
+    );
+    assert_eq!(lacks(EInvoice::FacturX, euros, 1_001).last().unwrap(), "the buyer has no name");
+}
+
+#[test]
+fn a_decision_about_the_run_s_own_period_is_followed() {
+    let marked = |mark, end: Option<&str>| {
+        let mut history = History::default();
+        history.add_line(period("2026-01"), period("2025-12"));
+        history.add_mark(period("2026-01"), mark);
+        let rental = Rental { end_date: end.map(day), ..rental("R", "2025-12-10") };
+        charged(&plan_one(&tenant(), "2026-01-10", with_history(rental, history)))
+    };
+    assert_eq!(marked(Mark::Waived, None), "ALREADY_CHARGED");
+    assert_eq!(marked(Mark::Withheld, None), "ALREADY_CHARGED");
+    assert_eq!(marked(Mark::Parked, None), "2026-01");
+    assert_eq!(marked(Mark::Confirmed, None), "2026-01");
+    // It ended on that very day: only a person can still have it charged.
+    assert_eq!(marked(Mark::Confirmed, Some("2026-01-10")), "2026-01");
+    assert_eq!(marked(Mark::Parked, Some("2026-01-10")), "not due");
+}
+
+#[test]
+fn a_withheld_gap_waits_while_it_is_open_and_lies_at_most_12_periods_back() {
+    let waiting = |last_imported: Option<&str>| {
+        let mut history = History { last_imported: last_imported.map(period), ..History::default() };
+        for marked in ["2025-01", "2024-12", "2025-03", "2026-01", "2026-02"] {
+            history.add_mark(period(marked), Mark::Withheld);
+        }
+        history.add_line(period("2026-01"), period("2024-11"));
+        let tenant = Tenant { bill_from: day("2026-01-01"), max_arrears: 20, ..tenant() };
+        withheld(&plan_one(&tenant, "2026-01-10", with_history(rental("R", "2024-11-10"), history)))
+    };
+    assert_eq!(waiting(None), "2025-01 2025-03", "neither what lapsed nor its own period nor a later one");
+    assert_eq!(waiting(Some("2025-01")), "2025-03");
+    assert_eq!(waiting(Some("2025-03")), "");
+}
+
+#[test]
+fn an_ended_rental_of_which_only_withheld_gaps_are_left_is_not_passed_over_in_silence() {
+    let ended = |lines: &[&str]| {
+        let ended = Rental { end_date: Some(day("2026-05-01")), ..rental("R", "2026-01-10") };
+        let plan = plan_one(&tenant(), "2026-06-10", alone(ended, "2026-06-10", lines));
+        (charged(&plan), withheld(&plan))
+    };
+    assert_eq!(ended(&["2026-01"]), ("NO_BILLABLE_RENTAL".into(), "2026-02 2026-03 2026-04".into()));
+    assert_eq!(ended(&["2026-01", "2026-02", "2026-03", "2026-04"]), ("not due".into(), String::new()));
+}
+
+#[test]
+fn the_last_charge_of_a_contract_is_found_behind_a_line_that_lies_12_periods_back() {
+    let next = |first_lines: &[&str], today| {
+        let mut history = History::default();
+        for line in first_lines.iter().copied().chain(["2025-02", "2025-03", "2025-04", "2025-05", "2025-06"]) {
+            history.add_line(BillingPeriod::of(day(today)), period(line));
+        }
+        for back in 7..=12 {
+            history.add_line(BillingPeriod::of(day(today)), period(&format!("2025-{back:02}")));
+        }
+        let contract_length = Some(history.line_count + 1);
+        let due = DueRental { rental: Rental { contract_length, ..rental("R", "2025-01-10") }, history };
+        let tenth = BillingDay::fixed(10).unwrap();
+        next_billing_date(&tenant(), &due, tenth, false, day(today)).map(|date| date.to_string())
+    };
+    assert_eq!(next(&["2025-01"], "2026-01-10"), Some("2026-01-10".into()));
+    assert_eq!(next(&["2025-01"], "2025-12-11"), Some("2026-01-10".into()), "seen from the month before");
+    assert_eq!(next(&[], "2026-01-10"), None, "the gap of 2025-01 takes it");
+}
+
+#[test]
+fn of_the_reasons_of_a_groups_members_the_first_that_rule_17_names_is_told() {
+    let mut complete = rental("R", "2025-11-10");
+    complete.contract_length = Some(3);
+    let skipped = |ids: [&str; 3]| {
+        let rentals = ids.map(|id| Rental { rental_id: id.into(), ..complete.clone() });
+        let mut due = group(10, rentals.to_vec());
+        let run = period("2026-01");
+        for due in due.rentals.iter_mut().flatten() {
+            let DueRental { rental, history } = due;
+            match rental.rental_id.as_bytes()[0] {
+                // Three lines of its three, none of them for this period.
+                b'C' => ["2025-10", "2025-11", "2025-12"].iter().for_each(|line| history.add_line(run, period(line))),
+                b'L' => ["2025-11", "2025-12", "2026-01"].iter().for_each(|line| history.add_line(run, period(line))),
+                _ => rental.end_date = Some(day("2025-11-10")),
+            }
+        }
+        charged(&plan_one(&tenant(), "2026-01-10", due))
+    };
+    assert_eq!(skipped(["E1", "E2", "E3"]), "NO_BILLABLE_RENTAL");
+    assert_eq!(skipped(["E1", "L1", "E2"]), "ALREADY_CHARGED");
+    assert_eq!(skipped(["C1", "E1", "L1"]), "CONTRACT_COMPLETE");
+    assert_eq!(skipped(["L1", "L2", "C1"]), "CONTRACT_COMPLETE");
 }

@@ -131,17 +131,15 @@ impl Numbered {
         if !rates.contains(rate_ppm) {
             return Some(format!("no rate is {rate} % when the tax treatment is {tax_treatment}"));
         }
-        let made = |mode, sum: i64| TaxRule { mode, rate_ppm: *rate_ppm }.tax_on(i128::from(sum));
+        let made = |mode, sum: i64| TaxRule { mode, rate_ppm: *rate_ppm }.tax_on(sum);
         let (net, gross) = (made(TaxMode::Exclusive, *subtotal), made(TaxMode::Inclusive, *total));
-        let is_right = [net, gross].contains(&Some(i128::from(*tax_amount)));
+        let is_right = [net, gross].contains(&i128::from(*tax_amount));
         (!is_right).then(|| {
-            let shown =
-                |tax: Option<i128>| tax.map_or_else(|| "more than fits".to_owned(), |tax| amount(currency, tax));
             let subtotal = amount(currency, i128::from(*subtotal));
             format!(
                 "tax {tax} on {subtotal} at {rate} %, which makes {}, or {} if the price was gross",
-                shown(net),
-                shown(gross)
+                amount(currency, net),
+                amount(currency, gross)
             )
         })
     }

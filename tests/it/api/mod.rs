@@ -5,6 +5,7 @@ mod contract;
 mod customers;
 mod documents;
 mod groups;
+mod guesses;
 mod histories;
 mod inputs;
 mod lists;

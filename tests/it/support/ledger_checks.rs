@@ -109,8 +109,10 @@ const CHECKS: &[(&str, &str, &str)] = &[
                join tenants t on t.tenant_id = d.tenant_id
                where t.billing_fixed_day is null and t.bill_from <= d.run_date and t.changed_at < r.started_at) day
          join (select r.tenant_id, 'rental' as subject_kind, r.rental_id as subject_id, r.start_day as number,
-                      r.changed_at, r.start_date
+                      -- A member of a group that is at rest is billed alone since the group was changed.
+                      case when g.changed_at > r.changed_at then g.changed_at else r.changed_at end as changed_at, r.start_date
                from rentals r
+               left join billing_groups g on g.tenant_id = r.tenant_id and g.billing_group_id = r.billing_group_id
                where r.billed_group_id is null and r.status = 'active' and r.end_date is null
                  and r.contract_length is null and r.ended_on is null and r.closed_through is null
                union all

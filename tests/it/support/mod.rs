@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod random;
 pub mod smtp;
 pub mod world;
+pub mod writes;
 
 use std::sync::OnceLock;
 

@@ -131,7 +131,8 @@ impl World {
         parked
     }
 
-    async fn tenants(&self, store: &Store) -> Vec<Arc<Tenant>> {
+    /// All of them, by id.
+    pub async fn tenants(&self, store: &Store) -> Vec<Arc<Tenant>> {
         let mut session = store.read().await.expect("a snapshot");
         let tenants = session.list_tenants().await.expect("tenants");
         session.end().await;
@@ -232,3 +233,17 @@ pub async fn delete_group(
     })
     .await
 }
+
+/// Every line that counts.
+pub const LINES: &str =
+    "select tenant_id || ' ' || rental_id || ' ' || billing_period || ' ' || amount from payment_lines
+                         where live order by tenant_id, rental_id, billing_period";
+
+/// What two equal ledgers have in common; ids of runs and instants differ.
+pub const LEDGER: [&str; 3] = [
+    LINES,
+    "select tenant_id || ' ' || payment_id || ' ' || total || ' ' || issue_date || ' ' || due_date || ' ' || invoice_number
+     from payments order by tenant_id, payment_id",
+    "select tenant_id || ' ' || run_date || ' ' || subject_kind || ' ' || subject_id || ' ' || outcome || ' ' || coalesce(code, '')
+     from outcomes order by tenant_id, run_date, subject_kind, subject_id",
+];

@@ -2,9 +2,9 @@
 //! stall, clocks that are set, a mail server that drops its answers, a person who runs dates beside. What may never be is
 //! looked for at each commit, and what was charged in the end is compared with a plain walk over all days.
 
-mod company;
+pub mod company;
 mod daemon;
-mod dice;
+pub mod dice;
 mod ledger;
 
 use billday::domain::BillingPeriod;
