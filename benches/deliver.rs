@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
 async fn bench(kind: &str, url: &str, mails: usize) -> anyhow::Result<()> {
     let store = Store::open(url, 8).await?;
     let clock = FixedClock::at("2026-01-15T12:00:00Z".parse()?);
-    bill(&store, &clock, "2026-01-15", mails).await?;
+    bill(&store, &clock, "2026-01-14", mails).await?;
     let sent = send(&store, &clock, mails, 0).await?;
     let floor = floor(sent.sink.address, &sent.message, mails)?;
     let per_second = |time: Duration| mails as f64 / time.as_secs_f64();
@@ -72,7 +72,7 @@ async fn bench(kind: &str, url: &str, mails: usize) -> anyhow::Result<()> {
         sent.message.len() / 1_000,
     );
     let few = mails.div_ceil(4);
-    bill(&store, &clock, "2026-01-16", few).await?;
+    bill(&store, &clock, "2026-01-15", few).await?;
     let sent = send(&store, &clock, few, GOAL as u32 * 60).await?;
     println!("{:<16}{:>9.0}{:>30}{}", "  at that pace", few as f64 / sent.took.as_secs_f64(), "", sent.windows());
     store.close().await;
