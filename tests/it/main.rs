@@ -23,6 +23,7 @@ mod kills;
 mod migrations;
 mod numbers;
 mod operations;
+mod panics;
 mod preview;
 mod properties;
 mod racers;
