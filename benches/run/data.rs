@@ -67,7 +67,7 @@ impl Part {
         }
     }
 
-    /// A condition on a column of ids that are the letter and a number.
+    /// A condition on a column of ids that are the letter and a number; each statement takes the column that it has an index of.
     fn ids(self, column: &str, letter: char, number: impl Fn(u64) -> u64) -> String {
         match self {
             Self::All => "true".to_owned(),
@@ -81,6 +81,10 @@ impl Part {
 
     fn groups(self, column: &str) -> String {
         self.ids(column, 'G', |customer| customer)
+    }
+
+    fn of_customers(self) -> String {
+        self.ids("customer_id", 'C', |customer| customer)
     }
 
     fn members(self, shape: Shape) -> String {
@@ -201,8 +205,8 @@ impl Month {
         vec![
             self.payments(database, shape, part),
             self.lines(database, shape, part),
-            self.outcomes_of_groups(database, shape, part),
-            self.outcomes_of_rentals(database, shape, part),
+            self.outcomes_of_groups(database, part),
+            self.outcomes_of_rentals(database, part),
             self.outbox(shape, part),
             self.series(shape, part),
         ]
@@ -219,7 +223,8 @@ impl Month {
         let Self { period, run_date, due_date, run_id, .. } = self;
         let payment_id = self.payment_id(database, "kind", "subject_id");
         let (first, _) = self.sequences(shape, part);
-        let (groups, members, alone) = (part.groups("g.billing_group_id"), part.members(shape), part.alone(shape));
+        let groups = part.groups("g.billing_group_id");
+        let (in_groups, of_customers) = (part.groups("billing_group_id"), part.of_customers());
         format!(
             "insert into payments (tenant_id, payment_id, subject_kind, subject_id, customer_id, subject_name, billing_period,
                                    currency, subtotal, tax_amount, total, tax_rate_ppm, tax_treatment, status, issue_date,
@@ -237,13 +242,13 @@ impl Month {
                          from billing_groups g
                          join (select billing_group_id, cast(sum(monthly_amount) as bigint) as net, count(*) as line_count
                                from rentals
-                               where tenant_id = 'bench' and billing_group_id is not null and {members}
+                               where tenant_id = 'bench' and billing_group_id is not null and {in_groups}
                                group by billing_group_id) m on m.billing_group_id = g.billing_group_id
                          where g.tenant_id = 'bench' and g.billing_day = 15 and g.status = 'active' and {groups}
                          union all
                          select 'rental', rental_id, customer_id, product_name, sort_key, monthly_amount, 1
                          from rentals
-                         where tenant_id = 'bench' and start_day = 15 and billed_group_id is null and {alone}) due) s
+                         where tenant_id = 'bench' and start_day = 15 and billed_group_id is null and {of_customers}) due) s
              join customers c on c.tenant_id = 'bench' and c.customer_id = s.customer_id"
         )
     }
@@ -267,29 +272,29 @@ impl Month {
         )
     }
 
-    fn outcomes_of_groups(&self, database: &Database, shape: Shape, part: Part) -> String {
+    fn outcomes_of_groups(&self, database: &Database, part: Part) -> String {
         let Self { run_date, run_id, .. } = self;
-        let members = part.members(shape);
+        let in_groups = part.groups("billing_group_id");
         let payment_id = self.payment_id(database, "'group'", "billing_group_id");
         format!(
             "insert into outcomes (tenant_id, run_date, subject_kind, subject_id, outcome, payment_id, rentals, run_id)
              select 'bench', '{run_date}', 'group', billing_group_id, 'billed', {payment_id},
                     '[\"' || string_agg(rental_id, '\",\"' order by rental_id) || '\"]', '{run_id}'
              from rentals
-             where tenant_id = 'bench' and billing_group_id is not null and {members}
+             where tenant_id = 'bench' and billing_group_id is not null and {in_groups}
              group by billing_group_id"
         )
     }
 
-    fn outcomes_of_rentals(&self, database: &Database, shape: Shape, part: Part) -> String {
+    fn outcomes_of_rentals(&self, database: &Database, part: Part) -> String {
         let Self { run_date, run_id, .. } = self;
-        let alone = part.alone(shape);
+        let of_customers = part.of_customers();
         let payment_id = self.payment_id(database, "'rental'", "rental_id");
         format!(
             "insert into outcomes (tenant_id, run_date, subject_kind, subject_id, outcome, payment_id, rentals, run_id)
              select 'bench', '{run_date}', 'rental', rental_id, 'billed', {payment_id}, '[\"' || rental_id || '\"]', '{run_id}'
              from rentals
-             where tenant_id = 'bench' and billed_group_id is null and {alone}"
+             where tenant_id = 'bench' and start_day = 15 and billed_group_id is null and {of_customers}"
         )
     }
 
