@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use billday::config::DEFAULT_TOML;
-use bodies::{BETWEEN, TARGETS};
+use bodies::{BETWEEN, PARAMETERS, TARGETS};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::strategy::BoxedStrategy;
@@ -349,23 +349,7 @@ fn any_text_is_no_cursor_or_leads_to_one_place_of_one_list() {
 
 #[test]
 fn any_query_is_read_or_refused_by_the_name_of_its_parameter() {
-    let name = select(vec![
-        "limit",
-        "startAfter",
-        "sortBy",
-        "sortDir",
-        "status",
-        "customerId",
-        "rentalId",
-        "dueDateFrom",
-        "dueDateTo",
-        "customerType",
-        "email",
-        "orderId",
-        "state",
-        "objectId",
-        "nothing",
-    ]);
+    let name = select([&PARAMETERS[..], &["nothing"]].concat());
     let value = prop_oneof![
         2 => select(vec!["1", "100", "0", "101", "asc", "desc", "updatedAt", "dueDate", "active", "paid", "business", "waiting",
             "2026-02-28", "%2B99999-01-01T00:00:00Z", "2026-01-31T23%3A30%3A00-11:00", "%00", "%FF", ""]).prop_map(str::to_owned),

@@ -19,7 +19,7 @@ const LISTS: [(&str, Option<&str>); 7] = [
 ];
 
 /// Every parameter that some list has.
-const PARAMETERS: [&str; 18] = [
+pub const PARAMETERS: [&str; 18] = [
     "limit",
     "startAfter",
     "sortBy",

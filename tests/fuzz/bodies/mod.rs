@@ -10,7 +10,7 @@ mod message;
 mod money;
 mod templates;
 
-pub use api::{cursors, filters};
+pub use api::{PARAMETERS, cursors, filters};
 pub use calendar::calendar;
 pub use config::config;
 pub use import::{import_csv, import_json};
